@@ -1,0 +1,279 @@
+"""The bundle: everything that a device runs, immutable and named by its content.
+
+On disk a bundle is a folder ``<id>/`` with ``manifest.json``, ONNX graphs and tables; on the wire
+it is one zstd frame (`pack`, `unpack`). Its id is the SHA-256 of the manifest's bytes, and the
+manifest holds the SHA-256 of every other file.
+"""
+
+import hashlib
+import io
+import json
+import shutil
+import struct
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+import zstandard
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError
+
+from shared_models.contract.errors import (
+    BundleCorrupt,
+    BundleIncompatible,
+    PathMissing,
+    UnknownBundle,
+)
+from shared_models.contract.features import FeatureSpec
+from shared_models.contract.tensors import Float32Array, TensorSpec
+
+FORMAT: Final = 1
+MANIFEST: Final = "manifest.json"
+DEFAULTS: Final = "slots.npz"
+TEST_VECTOR: Final = "test_vector.npz"
+TOLERANCE: Final = 1e-5
+"""The one tolerance of the project: |difference| at most this times max(1, |score|)."""
+_MAX_UNPACKED: Final = 1 << 31
+
+Arrays = Mapping[str, np.ndarray[Any, Any]]
+
+
+class _Data(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class FileSpec(_Data):
+    """A file of the bundle and what names its content."""
+
+    sha256: str
+    size: NonNegativeInt
+
+
+class GraphSpec(_Data):
+    """An ONNX graph: its file and its ports."""
+
+    file: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
+class RefreshRule(_Data):
+    """When a device asks for new slot values, and how long it believes old ones.
+
+    ``rule`` is ``never``, ``always`` (before each ranking) or ``every-n`` (each n events).
+    """
+
+    rule: Literal["never", "always", "every-n"] = "never"
+    every: PositiveInt = Field(1, description="Events between two refreshes, for every-n.")
+    max_age: NonNegativeInt | None = Field(
+        None, description="Oldest overlay, in events, that still ranks; the defaults past it."
+    )
+
+
+class UplinkSpec(_Data):
+    """What a refresh sends up: the newest ``items`` item ids."""
+
+    items: PositiveInt
+
+
+class Manifest(_Data):
+    """What a device must know to run a method that it has never heard of."""
+
+    format: int = FORMAT
+    method: str
+    config: Mapping[str, Any] = Field(description="Resolved settings; for people and for caches.")
+    log_hash: str = Field(description="Prepared log that the model was trained on.")
+    features: FeatureSpec
+    graphs: Mapping[str, GraphSpec]
+    slots: tuple[TensorSpec, ...] = ()
+    refresh: RefreshRule = RefreshRule()
+    uplink: UplinkSpec | None = None
+    uploads: bool = Field(False, description="Whether the device may upload events.")
+    cross_user: bool = Field(False, description="Whether the cloud reads across users.")
+    files: Mapping[str, FileSpec]
+
+    @property
+    def slot_schema(self) -> str:
+        """Hash over the slots' names, types and shapes; overlays outlive a release under it."""
+        text = json.dumps([slot.model_dump(mode="json") for slot in self.slots], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+class Bundle:
+    """A manifest and the bytes of its files, checked against their hashes when made."""
+
+    def __init__(self, manifest_bytes: bytes, files: Mapping[str, bytes]) -> None:
+        self.id = hashlib.sha256(manifest_bytes).hexdigest()
+        self.manifest = _parse(manifest_bytes)
+        self.manifest_bytes = manifest_bytes
+        self.files = dict(files)
+        _check_files(self.manifest, self.files)
+
+    @classmethod
+    def make(cls, manifest: Mapping[str, Any], files: Mapping[str, bytes]) -> "Bundle":
+        """Name ``files`` in ``manifest`` (its fields but ``files``) and freeze both."""
+        listed = {
+            name: {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
+            for name, data in sorted(files.items())
+        }
+        checked = Manifest.model_validate({**manifest, "files": listed})
+        text = json.dumps(checked.model_dump(mode="json"), sort_keys=True, indent=1)
+        return cls(text.encode(), files)
+
+    def graph(self, name: str) -> bytes:
+        """The bytes of a graph's ONNX file."""
+        return self.files[self.manifest.graphs[name].file]
+
+    @property
+    def defaults(self) -> dict[str, Float32Array]:
+        """The slot values of the un-personalised model."""
+        if DEFAULTS not in self.files:
+            return {}
+        return {k: v.astype(np.float32) for k, v in arrays_from_bytes(self.files[DEFAULTS]).items()}
+
+    @property
+    def test_vector(self) -> Arrays:
+        """Inputs of the scorer by name, and ``scores`` as the cloud computed them."""
+        return arrays_from_bytes(self.files[TEST_VECTOR])
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return len(self.manifest_bytes) + sum(map(len, self.files.values()))
+
+
+class BundleStore:
+    """Bundles in a folder, each under its id; the names of the released ones beside them."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def add(self, bundle: Bundle) -> Path:
+        """Keep ``bundle``; a reader sees all of it or nothing."""
+        target = self._root / bundle.id
+        if target.exists():
+            return target
+        self._root.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(dir=self._root, prefix=".draft-"))
+        try:
+            for name, data in {MANIFEST: bundle.manifest_bytes, **bundle.files}.items():
+                (draft / name).write_bytes(data)
+            draft.rename(target)
+        except OSError:
+            shutil.rmtree(draft, ignore_errors=True)
+            if not target.exists():
+                raise
+        return target
+
+    def get(self, bundle_id: str) -> Bundle:
+        """Read a bundle and check every byte.
+
+        Raises:
+            UnknownBundle: it is not here.
+            BundleCorrupt: a file does not match its hash.
+        """
+        if not bundle_id.isalnum() or not (self._root / bundle_id).is_dir():
+            raise UnknownBundle(bundle_id)
+        bundle = read_bundle(self._root / bundle_id)
+        if bundle.id != bundle_id:
+            raise BundleCorrupt(f"{self._root / bundle_id}: the manifest is that of {bundle.id}")
+        return bundle
+
+    def discard(self, bundle_id: str) -> None:
+        """Forget a bundle, so that it is fetched again."""
+        shutil.rmtree(self._root / bundle_id, ignore_errors=True)
+
+    def release(self, bundle: Bundle) -> None:
+        """Name ``bundle`` as what devices of its method should run, at once or not at all."""
+        names = {**self.released(), bundle.manifest.method: bundle.id}
+        draft = self._root / ".released.draft"
+        draft.write_text(json.dumps(names, sort_keys=True))
+        draft.replace(self._root / "released.json")
+
+    def released(self) -> dict[str, str]:
+        """Bundle id by method."""
+        path = self._root / "released.json"
+        return dict(json.loads(path.read_text())) if path.exists() else {}
+
+
+def read_bundle(folder: Path) -> Bundle:
+    """Read a bundle from its folder and check every byte."""
+    manifest_path = folder / MANIFEST
+    if not manifest_path.is_file():
+        raise PathMissing(manifest_path)
+    manifest_bytes = manifest_path.read_bytes()
+    names = _parse(manifest_bytes).files
+    missing = [name for name in names if not (folder / name).is_file()]
+    if missing:
+        raise BundleCorrupt(f"{folder}: lacks {', '.join(missing)}")
+    return Bundle(manifest_bytes, {name: (folder / name).read_bytes() for name in names})
+
+
+def pack(bundle: Bundle) -> bytes:
+    """The bundle as one zstd frame; the same bundle gives the same bytes."""
+    parts = {MANIFEST: bundle.manifest_bytes, **dict(sorted(bundle.files.items()))}
+    index = json.dumps({name: len(data) for name, data in parts.items()}).encode()
+    raw = struct.pack("<I", len(index)) + index + b"".join(parts.values())
+    return zstandard.ZstdCompressor(level=9, write_checksum=True).compress(raw)
+
+
+def unpack(data: bytes, bundle_id: str) -> Bundle:
+    """Read what `pack` wrote.
+
+    Raises:
+        BundleCorrupt: a byte is not as it left the cloud, or this is another bundle.
+    """
+    try:
+        raw = zstandard.ZstdDecompressor().decompress(data, max_output_size=_MAX_UNPACKED)
+        (index_size,) = struct.unpack_from("<I", raw)
+        index: dict[str, int] = json.loads(raw[4 : 4 + index_size])
+        parts, start = {}, 4 + index_size
+        for name, size in index.items():
+            parts[name] = raw[start : start + size]
+            start += size
+        manifest_bytes = parts.pop(MANIFEST)
+    except (zstandard.ZstdError, struct.error, ValueError, KeyError, AttributeError) as error:
+        raise BundleCorrupt(f"bundle {bundle_id[:12]}: the download is damaged") from error
+    if hashlib.sha256(manifest_bytes).hexdigest() != bundle_id:
+        raise BundleCorrupt(f"bundle {bundle_id[:12]}: another manifest came")
+    return Bundle(manifest_bytes, parts)
+
+
+def arrays_to_bytes(arrays: Arrays) -> bytes:
+    """Named arrays as an npz file whose bytes depend on the arrays alone."""
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **dict(sorted(arrays.items())))
+    return buffer.getvalue()
+
+
+def arrays_from_bytes(data: bytes) -> dict[str, np.ndarray[Any, Any]]:
+    """Read what `arrays_to_bytes` wrote; nothing in it is ever executed."""
+    with np.load(io.BytesIO(data), allow_pickle=False) as stored:
+        return {name: stored[name] for name in stored.files}
+
+
+def _parse(manifest_bytes: bytes) -> Manifest:
+    try:
+        fields = json.loads(manifest_bytes)
+        version = fields.get("format")
+    except (ValueError, AttributeError) as error:
+        raise BundleCorrupt("the manifest is not JSON") from error
+    if version != FORMAT:
+        raise BundleIncompatible(
+            f"the bundle has format {version}, this program reads {FORMAT}: export it again"
+        )
+    try:
+        return Manifest.model_validate(fields)
+    except ValidationError as error:
+        raise BundleCorrupt(f"the manifest is malformed: {error.errors()[0]['loc']}") from error
+
+
+def _check_files(manifest: Manifest, files: Mapping[str, bytes]) -> None:
+    if set(manifest.files) != set(files):
+        raise BundleCorrupt("the bundle holds other files than its manifest names")
+    for name, spec in manifest.files.items():
+        if Path(name).name != name:
+            raise BundleCorrupt(f"the manifest names a file outside the bundle: {name!r}")
+        if hashlib.sha256(files[name]).hexdigest() != spec.sha256:
+            raise BundleCorrupt(f"{name} does not match its hash")

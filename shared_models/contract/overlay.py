@@ -1,0 +1,66 @@
+"""Slot values for one device, and the rule by which a device believes them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from protos.v1 import collaboration_pb2
+from shared_models.contract.errors import SlotMismatch
+from shared_models.contract.tensors import (
+    Codec,
+    Float32Array,
+    TensorSpec,
+    tensor_from_proto,
+    tensor_to_proto,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Overlay:
+    """Values for some slots of one bundle.
+
+    Attributes:
+        bundle_id: the bundle whose slots these are.
+        events_seen: events of the user that had happened when the uplink was made; also the
+            overlay's version, since a later uplink has seen more.
+        slots: float32 arrays by slot name.
+    """
+
+    bundle_id: str
+    events_seen: int
+    slots: Mapping[str, Float32Array]
+
+    def age(self, events_now: int) -> int:
+        """Events since the window that made this overlay."""
+        return events_now - self.events_seen
+
+    def check(self, specs: Sequence[TensorSpec]) -> None:
+        """Refuse values that do not fit.
+
+        Raises:
+            SlotMismatch: an undeclared slot, another shape, or a number that is not finite.
+        """
+        declared = {spec.name: spec for spec in specs}
+        for name, array in self.slots.items():
+            spec = declared.get(name)
+            if spec is None:
+                raise SlotMismatch(name, "no value: the bundle has no such slot", array.shape)
+            if array.shape != spec.shape:
+                raise SlotMismatch(name, spec, array.shape)
+            if not np.isfinite(array).all():
+                raise SlotMismatch(name, "finite numbers", "nan or inf")
+
+
+def overlay_to_proto(overlay: Overlay, codec: Codec) -> collaboration_pb2.Overlay:
+    """Write an overlay; the bundle id is the session's and is not repeated."""
+    return collaboration_pb2.Overlay(
+        events_seen=overlay.events_seen,
+        slots=[tensor_to_proto(name, array, codec) for name, array in overlay.slots.items()],
+    )
+
+
+def overlay_from_proto(message: collaboration_pb2.Overlay, bundle_id: str) -> Overlay:
+    """Read an overlay that was made for ``bundle_id``."""
+    slots = {tensor.name: tensor_from_proto(tensor) for tensor in message.slots}
+    return Overlay(bundle_id, message.events_seen, slots)

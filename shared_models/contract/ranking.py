@@ -1,0 +1,54 @@
+"""What a device is asked to rank, and what it answers, with its provenance."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+
+from shared_models.contract.tensors import Float32Array, Int64Array
+
+
+class Decision(StrEnum):
+    """What a device does at a moment."""
+
+    SCORE = "score"
+    """Rank locally with what is there."""
+    REFRESH = "refresh"
+    """Ask the cloud for slot values, then rank locally."""
+    ASK_CLOUD = "ask-cloud"
+    """Let the cloud rank."""
+
+
+class Source(StrEnum):
+    """What a ranking was made with."""
+
+    DEFAULT_WEIGHTS = "default-weights"
+    OVERLAY = "overlay"
+    STALE_OVERLAY = "stale-overlay"
+    CLOUD = "cloud"
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """One completed recommendation.
+
+    Attributes:
+        candidates: int64 (C,), the items as they were handed in.
+        scores: float32 (C,), one logit for each of them.
+        source: what made the scores.
+        bundle_id: the bundle that was active.
+        overlay_age: events since the window that made the overlay; None without one.
+        decision: what the device did.
+    """
+
+    candidates: Int64Array
+    scores: Float32Array
+    source: Source
+    bundle_id: str
+    overlay_age: int | None
+    decision: Decision
+
+    @property
+    def items(self) -> Int64Array:
+        """The candidates, best first; equal scores keep their order."""
+        return self.candidates[np.argsort(-self.scores, kind="stable")]
