@@ -60,7 +60,8 @@ class _Plain:
         self._dtype = np.dtype(dtype)
 
     def encode(self, array: Float32Array) -> bytes:
-        return bytes(array.astype(self._dtype).tobytes())
+        data: bytes = array.astype(self._dtype).tobytes()
+        return data
 
     def decode(self, data: bytes, shape: tuple[int, ...]) -> Float32Array:
         numbers: Float32Array = np.frombuffer(data, self._dtype).astype(np.float32)

@@ -1,0 +1,142 @@
+"""concerto-cloud: train, export, evaluate, infer and serve."""
+
+import hashlib
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from cloud_server.recipe import TrainSettings, code_version
+from shared_models.catalog import method_names, resolve
+from shared_models.contract.errors import BadSetting, ConcertoError, UnknownName
+from shared_models.contract.settings import parse_settings, validated
+
+# Torch and polars are imported by the verbs that need them, so that a wrong option is told at once.
+
+app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
+
+MethodOption = Annotated[str, typer.Option("--method", help="Method, such as base or duet.")]
+TrunkOption = Annotated[str, typer.Option("--trunk", help="sasrec, gru4rec or din.")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", help="path.to.setting=value; may be repeated.")
+]
+SECTIONS: Final = ("train", "trunk")
+
+
+@app.command("resolve")
+def resolve_settings(
+    method: MethodOption, trunk: TrunkOption = "sasrec", set_: SetOption = None
+) -> None:
+    """Check method, trunk and settings; print what they come to, and their key, as JSON."""
+    settings = _settings(set_)
+    # The number of items comes from the log, whose hash stands beside this key in any cache.
+    config = resolve(method, 1, trunk, settings).model_dump(mode="json")
+    training = _training(settings).model_dump(mode="json")
+    text = json.dumps([method, config, training, code_version()], sort_keys=True)
+    key = hashlib.sha256(text.encode()).hexdigest()
+    print(json.dumps({"method": method, "key": key, "config": config, "train": training}))
+
+
+def _verb(name: str, about: str) -> None:
+    """Add a training verb; all of them take the same options."""
+
+    @app.command(name, help=about)
+    def command(
+        method: MethodOption,
+        out: Annotated[Path, typer.Option("--out", help="Folder of this model.")],
+        log: Annotated[
+            str | None,
+            typer.Option(help="movielens-100k, synthetic, a CSV or Parquet, a prepared log."),
+        ] = None,
+        table: Annotated[
+            Path | None, typer.Option(help="A table in the format of the method's original.")
+        ] = None,
+        prefix: Annotated[
+            Path | None, typer.Option(help="A graph in the format of the method's original.")
+        ] = None,
+        split: Annotated[str, typer.Option(help="user-tail or global-time.")] = "user-tail",
+        trunk: TrunkOption = "sasrec",
+        seed: Annotated[int, typer.Option(min=0, help="Of weights and training.")] = 0,
+        data_seed: Annotated[int, typer.Option(min=0, help="Of the test candidates.")] = 0,
+        age: Annotated[int, typer.Option(min=0, help="Events since each overlay's window.")] = 0,
+        user_col: Annotated[str | None, typer.Option(help="Column of users.")] = None,
+        item_col: Annotated[str | None, typer.Option(help="Column of items.")] = None,
+        time_col: Annotated[str | None, typer.Option(help="Column of times.")] = None,
+        set_: SetOption = None,
+    ) -> None:
+        settings = _settings(set_)
+        resolve(method, 1, trunk, settings)
+        training = _training(settings)
+        source = _source(method, log, table, prefix)
+
+        from cloud_server import jobs
+        from shared_models.logs.prepare import Columns, open_or_prepare
+
+        prepared = open_or_prepare(source, Columns(user_col, item_col, time_col), split)
+        config = resolve(method, prepared.items, trunk, settings)
+        job = jobs.Job(prepared, method, config, training, seed, data_seed, age, out)
+        jobs.VERBS[name](job)
+
+
+_verb("train", "Train a model, compile it, and leave a bundle ready to serve.")
+_verb("export", "Compile a trained model into a bundle that devices can run.")
+_verb("evaluate", "Score the test part with torch alone; writes metrics.json.")
+_verb("infer", "As evaluate, and write every score to predictions.parquet.")
+
+
+@app.command()
+def serve(
+    bundles: Annotated[Path, typer.Option("--bundles", help="Folder with released bundles.")],
+    listen: Annotated[str, typer.Option("--listen", help="HOST:PORT; port 0 takes a free one.")],
+    journal: Annotated[
+        Path | None, typer.Option(help="Journal of uploads; by default in DIR.")
+    ] = None,
+    set_: SetOption = None,
+) -> None:
+    """Serve bundles and personalise for devices until told to stop."""
+    from cloud_server.server import run_server
+    from cloud_server.settings import ServeSettings
+
+    fields = {**parse_settings(set_ or []), "bundles": bundles, "listen": listen}
+    run_server(validated(ServeSettings, "", fields | ({"journal": journal} if journal else {})))
+
+
+def main() -> None:
+    """Run a command; a user meets messages and exit codes, never a stack trace."""
+    try:
+        app(standalone_mode=True)
+    except ConcertoError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _settings(pairs: list[str] | None) -> dict[str, Any]:
+    settings = parse_settings(pairs or [])
+    sections = (*SECTIONS, *method_names())
+    for section in settings:
+        if section not in sections:
+            raise UnknownName("setting", section, sections)
+    return settings
+
+
+def _training(settings: Mapping[str, Any]) -> TrainSettings:
+    return validated(TrainSettings, "train", settings.get("train", {}))
+
+
+def _source(method: str, log: str | None, table: Path | None, prefix: Path | None) -> str:
+    """The log to train on; tables and graphs of originals need a method that reads them."""
+    if table or prefix:
+        option = "table" if table else "prefix"
+        raise BadSetting(option, f"{method} has no such format: give --log")
+    if log is None:
+        raise BadSetting("log", "name one: movielens-100k, synthetic, or a file")
+    return log
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""Scores of a trained method by torch alone: the outside check of what devices report."""
+
+# Shapes: M moments, C candidates.
+
+from typing import Any, Final
+
+import numpy as np
+import polars as pl
+import torch
+
+from cloud_server.checkpoints import Trained
+from cloud_server.dataset import Dataset
+from shared_models.contract import metrics
+from shared_models.contract.tensors import Float32Array
+from shared_models.logs.moments import Moments, protocol_name, test_moments
+from shared_models.logs.prepared import PreparedLog
+from shared_models.method import Batch
+
+_ROWS: Final = 256
+
+
+def score_moments(trained: Trained, log: PreparedLog, moments: Moments, age: int) -> Float32Array:
+    """Logits of all candidates of all moments, one moment after the other.
+
+    Args:
+        trained: the model.
+        log: what the moments are of.
+        moments: what to score.
+        age: events since the window of every overlay.
+    """
+    data = Dataset(log, trained.method.config.history + age, torch.device("cpu"))
+    scores = []
+    with torch.inference_mode():
+        for start in range(0, len(moments.user), _ROWS):
+            part = moments[start : start + _ROWS]
+            history_BH = data.histories(part.user.astype(np.int64), part.seq.astype(np.int64))
+            candidates_BC, known_BC = part.padded()
+            batch = Batch(history_BH, torch.from_numpy(candidates_BC), torch.zeros(0))
+            logits_BC = trained.method.score(trained.model, batch, age).numpy()
+            scores.append(logits_BC[known_BC])
+    return np.concatenate(scores)
+
+
+def evaluate(trained: Trained, log: PreparedLog, *, data_seed: int, age: int = 0) -> dict[str, Any]:
+    """Test metrics with 95 % intervals over users, and the protocol that they were taken by."""
+    moments = test_moments(log, data_seed=data_seed)
+    scores = score_moments(trained, log, moments, age)
+    found: dict[str, Any] = {"protocol": protocol_name(log, moments, data_seed), "overlay_age": age}
+    for name, metric in metrics.evaluate(moments, scores).items():
+        low, high = metrics.bootstrap_interval(metric)
+        found[name] = {"mean": metric.value, "low": low, "high": high}
+    return found
+
+
+def predictions(
+    trained: Trained, log: PreparedLog, *, data_seed: int, age: int = 0
+) -> pl.DataFrame:
+    """One row for each scored candidate: user, seq, item, label, score."""
+    moments = test_moments(log, data_seed=data_seed)
+    scores = score_moments(trained, log, moments, age)
+    sizes = moments.sizes
+    return pl.DataFrame(
+        {
+            "user": np.repeat(moments.user, sizes),
+            "seq": np.repeat(moments.seq, sizes),
+            "item": moments.candidates,
+            "label": moments.labels,
+            "score": scores,
+        }
+    )

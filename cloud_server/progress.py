@@ -1,0 +1,50 @@
+"""How training shows itself: a bar in a terminal, plain lines elsewhere."""
+
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from cloud_server.train import Epoch
+
+
+class TrainingDisplay:
+    """Watches a training; a context manager, so that the bar always ends."""
+
+    def __init__(self, console: Console, label: str) -> None:
+        self._console, self._label = console, label
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        self._bar = Progress(
+            *columns,
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task(label, total=None)
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+    def on_step(self, stage: str, epoch: int, step: int, steps: int) -> None:
+        """Move the bar."""
+        title = f"{self._label} · {stage} · epoch {epoch}"
+        self._bar.update(self._task, description=title, completed=step, total=steps)
+
+    def on_epoch(self, stage: str, record: Epoch) -> None:
+        """Print a line."""
+        self._console.print(
+            f"{self._label} · {stage} · epoch {record.number}: "
+            f"loss {record.loss:.4f}, validation AUC {record.validation_auc:.4f}",
+            highlight=False,
+        )

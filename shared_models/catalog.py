@@ -1,0 +1,55 @@
+"""The methods there are: a folder under ``methods`` with ``config.py`` and ``method.py`` is one.
+
+Nothing is registered; the folder's name is the method's name. Resolving settings imports no torch.
+"""
+
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any, get_args
+
+from shared_models.config import MethodConfig, TrunkConfig, TrunkName
+from shared_models.contract.errors import UnknownName
+from shared_models.contract.settings import validated
+
+Settings = Mapping[str, Any]
+
+
+def method_names() -> list[str]:
+    """Every method, in alphabetical order."""
+    folder = Path(__file__).parent / "methods"
+    return sorted(path.parent.name for path in folder.glob("*/method.py"))
+
+
+def resolve(method: str, items: int, trunk: str, settings: Settings) -> MethodConfig:
+    """The full configuration of a run.
+
+    Args:
+        method: folder name.
+        items: V of the log.
+        trunk: name of the backbone.
+        settings: by section: ``{"trunk": {"width": 64}, "duet": {"max_lag": 0}, ...}``; the
+            sections of other methods are left to them. ``window`` in a method's section is the
+            scorer's.
+
+    Raises:
+        UnknownName: no such method, trunk or setting.
+        BadSetting: a value of a wrong type or without sense.
+    """
+    if method not in method_names():
+        raise UnknownName("method", method, method_names())
+    if trunk not in get_args(TrunkName):
+        raise UnknownName("trunk", trunk, get_args(TrunkName))
+    config = import_module(f"shared_models.methods.{method}.config").Config
+    own = dict(settings.get(method, {}))
+    features = {"items": items, **({"window": own.pop("window")} if "window" in own else {})}
+    trunk_fields = {"name": trunk, **settings.get("trunk", {})}
+    validated(TrunkConfig, "trunk", trunk_fields)
+    fields = {**own, "features": features, "trunk": trunk_fields}
+    resolved: MethodConfig = validated(config, method, fields)
+    return resolved
+
+
+def load_method(name: str, config: MethodConfig) -> Any:
+    """The method itself; imports torch."""
+    return import_module(f"shared_models.methods.{name}.method").METHOD(config)

@@ -1,0 +1,65 @@
+"""What a method's settings are made of; torch-free, so that names and types are checked at once."""
+
+import hashlib
+import json
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+
+from shared_models.contract.bundle import RefreshRule, UplinkSpec
+from shared_models.contract.features import FeatureSpec
+
+TrunkName = Literal["sasrec", "gru4rec", "din"]
+
+
+class TrunkConfig(BaseModel):
+    """The backbone that a method builds on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: TrunkName = "sasrec"
+    width: PositiveInt = Field(32, description="Width D of embeddings and states.")
+    blocks: PositiveInt = Field(1, description="Attention blocks (sasrec).")
+    heads: PositiveInt = Field(4, description="Attention heads (sasrec).")
+    dropout: float = Field(0.2, ge=0, lt=1, description="Share of embedding values dropped.")
+    embedding_scale: float = Field(0.05, gt=0, description="Standard deviation at the start.")
+    popularity_bias: bool = Field(
+        True, description="Start each item's bias at the log of its popularity instead of 0."
+    )
+
+    @model_validator(mode="after")
+    def _heads_divide_width(self) -> Self:
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} is no multiple of heads {self.heads}")
+        return self
+
+
+class MethodConfig(BaseModel):
+    """What may differ between two runs of a method; frozen, so that a hash names the run."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    features: FeatureSpec
+    trunk: TrunkConfig = TrunkConfig()
+    uploads: bool = Field(False, description="Whether devices upload the events they see.")
+
+    @property
+    def refresh(self) -> RefreshRule:
+        """When devices ask for slot values."""
+        return RefreshRule()
+
+    @property
+    def uplink(self) -> UplinkSpec | None:
+        """What a refresh sends up."""
+        return None
+
+    @property
+    def history(self) -> int:
+        """Events before a target that training needs, H."""
+        return self.features.window
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over every setting."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()

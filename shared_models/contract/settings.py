@@ -1,0 +1,59 @@
+"""Settings as people write them: ``--set path.to.setting=value``."""
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from shared_models.contract.errors import BadSetting, UnknownName
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def parse_settings(pairs: Iterable[str]) -> dict[str, Any]:
+    """``["duet.max_lag=0", "train.epochs=1"]`` as ``{"duet": {"max_lag": 0}, ...}``.
+
+    A value is read as JSON where it is JSON, and as text elsewhere.
+
+    Raises:
+        BadSetting: a pair without ``=``, or a path that runs through a value.
+    """
+    settings: dict[str, Any] = {}
+    for pair in pairs:
+        path, equals, text = pair.partition("=")
+        if not equals or not path:
+            raise BadSetting(pair, "write path.to.setting=value")
+        *sections, name = path.split(".")
+        place = settings
+        for section in sections:
+            place = place.setdefault(section, {})
+            if not isinstance(place, dict):
+                raise BadSetting(path, f"{section!r} has a value already")
+        place[name] = _scalar(text)
+    return settings
+
+
+def validated(model: type[M], section: str, fields: Mapping[str, Any]) -> M:
+    """``model(**fields)``, with pydantic's first complaint as an error of ours.
+
+    Raises:
+        UnknownName: a field that ``model`` does not have.
+        BadSetting: a value of a wrong type or without sense.
+    """
+    try:
+        return model.model_validate(fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        path = ".".join(part for part in (section, *map(str, first["loc"])) if part)
+        if first["type"] == "extra_forbidden":
+            known = [f"{section}.{name}".lstrip(".") for name in model.model_fields]
+            raise UnknownName("setting", path, known) from error
+        raise BadSetting(path, f"{first['msg']}, got {first['input']!r}") from error
+
+
+def _scalar(text: str) -> Any:  # noqa: ANN401 - whatever the user wrote
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

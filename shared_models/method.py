@@ -1,0 +1,127 @@
+"""The interface of a method: one way for a cloud and its devices to recommend together.
+
+A method is stateless: weights come in as a torch module, values go out. The smallest one needs a
+config, a module and three functions::
+
+    class Base:
+        def build(self, seed, popularity=None): return Ranker(self.config.trunk, ...)
+        def stages(self): return [Stage("trunk", all_parameters, loss, scores)]
+        def score(self, model, batch, age=0): return model(...)
+        def export(self, model): return ScorerExport(model, slots={})
+
+What else it can do are small protocols beside it; the cloud asks ``isinstance``, never a name.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from shared_models.config import MethodConfig
+from shared_models.contract.tensors import Float32Array, Int64Array
+
+# Shapes: B rows (a positive beside its negatives, or an exposure), H history, C candidates.
+
+
+class Task(StrEnum):
+    """What a log asks of a model."""
+
+    NEXT_ITEM = "next-item"
+    LABELLED_EXPOSURES = "labelled-exposures"
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Rows of a log, on one torch device.
+
+    Attributes:
+        history_BH: int64, the H items before each target, newest last, left-padded with 0.
+        candidates_BC: int64 items to score.
+        labels_BC: float32, 1 where the user took the item.
+    """
+
+    history_BH: Tensor
+    candidates_BC: Tensor
+    labels_BC: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A part of training, as data.
+
+    Attributes:
+        name: for people and checkpoints.
+        trainable: the parameters that this stage moves.
+        loss: a scalar from model, batch and a generator for what the stage draws.
+        scores: validation scores (B, C), with staleness drawn as in service.
+    """
+
+    name: str
+    trainable: Callable[[nn.Module], Iterable[nn.Parameter]]
+    loss: Callable[[nn.Module, Batch, torch.Generator], Tensor]
+    scores: Callable[[nn.Module, Batch, torch.Generator], Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class ScorerExport:
+    """What a method hands to the exporter.
+
+    Attributes:
+        scorer: module ``(event_ids_BT, candidate_ids_BC, *slots) -> scores_BC``.
+        slots: default value of each slot, in the order of the scorer's arguments.
+    """
+
+    scorer: nn.Module
+    slots: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Method(Protocol):
+    """One way for a cloud and its devices to recommend together."""
+
+    @property
+    def name(self) -> str:
+        """Equals the folder's name."""
+        ...
+
+    @property
+    def config(self) -> MethodConfig:
+        """Frozen settings; their hash is part of a bundle's identity."""
+        ...
+
+    def build(self, seed: int, popularity: Tensor | None = None) -> nn.Module:
+        """A fresh module; ``popularity`` holds each item's share of the training log (V + 1,)."""
+        ...
+
+    def stages(self) -> Sequence[Stage]:
+        """How to train it."""
+        ...
+
+    def score(self, model: nn.Module, batch: Batch, age: int = 0) -> Tensor:
+        """Logits (B, C) as served with overlays that are ``age`` events old."""
+        ...
+
+    def export(self, model: nn.Module) -> ScorerExport:
+        """What devices run."""
+        ...
+
+
+@runtime_checkable
+class Personalizes(Protocol):
+    """A method whose cloud writes slot values for single devices."""
+
+    def personalize(self, model: nn.Module, uplinks: Int64Array) -> Mapping[str, Float32Array]:
+        """Slot values float32 (B, *shape) for uplinks int64 (B, n), right-padded with 0."""
+        ...
+
+
+@runtime_checkable
+class RanksInCloud(Protocol):
+    """A method whose cloud can rank for a device."""
+
+    def rank(self, model: nn.Module, windows: Int64Array, candidates: Int64Array) -> Float32Array:
+        """Logits float32 (B, C) for windows int64 (B, T), right-padded, and candidates (B, C)."""
+        ...

@@ -1,0 +1,62 @@
+"""A trunk with a head of its own: the smallest thing that ranks."""
+
+# Shapes: B rows, T events in the window, C candidates.
+
+from collections.abc import Mapping
+from typing import Final
+
+from torch import Tensor, nn
+from typing_extensions import override
+
+from shared_models.config import TrunkConfig, TrunkName
+from shared_models.contract.features import FeatureSpec
+from shared_models.layers.mlp import SlottedMLP
+from shared_models.trunks.din import DIN
+from shared_models.trunks.gru4rec import GRU4Rec
+from shared_models.trunks.sasrec import SASRec
+
+TRUNKS: Final[Mapping[TrunkName, type[SASRec] | type[GRU4Rec] | type[DIN]]] = {
+    "sasrec": SASRec,
+    "gru4rec": GRU4Rec,
+    "din": DIN,
+}
+
+
+class Ranker(nn.Module):
+    """Scores candidates for a window; the head's weights may be handed in."""
+
+    def __init__(
+        self, config: TrunkConfig, features: FeatureSpec, popularity: Tensor | None = None
+    ) -> None:
+        super().__init__()
+        self.trunk = TRUNKS[config.name](config, features.items, features.window)
+        self.head = SlottedMLP(self.trunk.head_sizes)
+        if config.popularity_bias and popularity is not None:
+            self.trunk.items.start_at_popularity(popularity)
+
+    @override
+    def forward(
+        self,
+        event_ids_BT: Tensor,
+        candidate_ids_BC: Tensor,
+        slots: Mapping[str, Tensor] | None = None,
+    ) -> Tensor:
+        """Logits (B, C); ``slots`` shared (O, N) or one set a row (B, O, N), else its own head."""
+        scores_BC: Tensor = self.trunk(event_ids_BT, candidate_ids_BC, slots or self.head.slots)
+        return scores_BC
+
+
+class SlottedScorer(nn.Module):
+    """A `Ranker` whose slots are positional inputs, as a device feeds them."""
+
+    def __init__(self, ranker: Ranker) -> None:
+        super().__init__()
+        self.ranker = ranker
+        self.names = tuple(ranker.head.slots)
+
+    @override
+    def forward(self, event_ids_BT: Tensor, candidate_ids_BC: Tensor, *slots: Tensor) -> Tensor:
+        """Logits (B, C)."""
+        named = dict(zip(self.names, slots, strict=True))
+        scores_BC: Tensor = self.ranker(event_ids_BT, candidate_ids_BC, named)
+        return scores_BC

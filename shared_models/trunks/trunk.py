@@ -1,0 +1,54 @@
+"""What a trunk offers to the methods that build on it."""
+
+# Shapes: B rows, T events in the window, C candidates, D width.
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from typing_extensions import override
+
+from shared_models.config import TrunkConfig
+from shared_models.layers.embedding import ItemEmbedding
+from shared_models.layers.mlp import MLP
+
+
+class Trunk(nn.Module):
+    """Items, an encoder of behaviour, and a score that goes through a head handed in by name.
+
+    Subclasses say which sizes their head has and how a window becomes a score.
+    """
+
+    target_layers: ClassVar[int] = 2
+
+    def __init__(self, config: TrunkConfig, items: int) -> None:
+        super().__init__()
+        self.config = config
+        width = config.width
+        self.items = ItemEmbedding(
+            items, width, scale=config.embedding_scale, dropout=config.dropout
+        )
+        self.history_layer = MLP((width, width))
+        self.target_layer = MLP((width,) * (self.target_layers + 1))
+
+    @property
+    def head_sizes(self) -> tuple[int, ...]:
+        """Widths of the head's layers, input first."""
+        raise NotImplementedError
+
+    def embed_history(self, event_ids_BT: Tensor) -> Tensor:
+        """Embedded behaviour (B, T, D); generators read the same."""
+        return torch.tanh(self.history_layer(self.items(event_ids_BT)))
+
+    def embed_targets(self, candidate_ids_BC: Tensor) -> Tensor:
+        """Embedded candidates (B, C, D)."""
+        targets_BCD: Tensor = self.target_layer(self.items(candidate_ids_BC))
+        return targets_BCD
+
+    @override
+    def forward(
+        self, event_ids_BT: Tensor, candidate_ids_BC: Tensor, head: Mapping[str, Tensor]
+    ) -> Tensor:
+        """Logits (B, C) through the head's weights, shared (O, N) or one set a row (B, O, N)."""
+        raise NotImplementedError

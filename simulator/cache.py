@@ -1,0 +1,146 @@
+"""Trained bundles, kept so that the same model is trained once.
+
+An entry is named by everything that shapes the model: method and training settings, the cloud's
+code version, the prepared log, the split and the seed. A training that was cut short stays in its
+entry and goes on where it was; a lock keeps two runs from training the same thing twice.
+"""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from filelock import AsyncFileLock, Timeout
+
+from shared_models.contract.bundle import Bundle, BundleStore
+from shared_models.contract.errors import InputError, RunFailed
+from simulator.fleet import Fleet
+from simulator.scenario import Scenario
+
+CLOUD: Final = "cloud_server.cli"
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """A method with every setting decided, as the cloud understood it.
+
+    Attributes:
+        method: its name.
+        trunk: the name of its backbone.
+        arguments: command-line arguments by which the cloud is asked for it.
+        key: SHA-256 over settings and code version.
+        config: the settings.
+    """
+
+    method: str
+    trunk: str
+    arguments: tuple[str, ...]
+    key: str
+    config: dict[str, Any]
+
+    def title(self, seed: int) -> str:
+        """As in ``duet (sasrec, seed 0)``; the cloud calls it the same."""
+        return f"{self.method} ({self.trunk}, seed {seed})"
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A trained method: the folder that a cloud serves, and what lies in it."""
+
+    bundles: Path
+    bundle: Bundle
+
+
+def cache_root() -> Path:
+    """``$CONCERTO_CACHE``, or the user's own cache folder."""
+    return Path(os.environ.get("CONCERTO_CACHE") or Path.home() / ".cache" / "concerto")
+
+
+def resolve(scenario: Scenario, method: str) -> Resolved:
+    """Let the cloud check ``method``, the trunk and their settings; nothing is written.
+
+    Raises:
+        InputError: a name or a setting is wrong; the message is the cloud's.
+    """
+    settings = [part for setting in scenario.cloud_settings(method) for part in ("--set", setting)]
+    arguments = ("--method", method, "--trunk", scenario.trunk.name, *settings)
+    done = subprocess.run(
+        [sys.executable, "-m", CLOUD, "resolve", *arguments],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        said = done.stderr.strip().splitlines() or ["it said nothing"]
+        kind = InputError if done.returncode == InputError.exit_code else RunFailed
+        raise kind(said[-1].removeprefix("error: "))
+    answer = json.loads(done.stdout.splitlines()[-1])
+    return Resolved(method, scenario.trunk.name, arguments, answer["key"], answer["config"])
+
+
+def entry_key(resolved: Resolved, log_hash: str, split: str, seed: int) -> str:
+    """SHA-256 over everything that shapes a trained model."""
+    parts = json.dumps([resolved.method, resolved.key, log_hash, split, seed])
+    return hashlib.sha256(parts.encode()).hexdigest()
+
+
+class BundleCache:
+    """Finds trained bundles, or has the cloud train them."""
+
+    def __init__(self, root: Path, split: str, log: Path, log_hash: str) -> None:
+        self._root = root / "trained"
+        self._split = split
+        self._log, self._log_hash = log, log_hash
+
+    async def trained(self, resolved: Resolved, seed: int, say: Say) -> Trained:
+        """The bundle of ``resolved`` with ``seed``; ``say`` hears what is done and how it goes.
+
+        Raises:
+            RunFailed: the training ended badly; what it reached is kept, and resumed next time.
+        """
+        entry = self._root / entry_key(resolved, self._log_hash, self._split, seed)
+        entry.mkdir(parents=True, exist_ok=True)
+        title = resolved.title(seed)
+        async with _locked(entry / "lock", lambda: say(f"waits: another run trains {title}")):
+            if resolved.method in BundleStore(entry / "bundles").released():
+                say(f"found {title}, trained before")
+            else:
+                say(f"trains {title}")
+                await self._train(resolved, seed, entry, say)
+        return _read(entry / "bundles", resolved.method)
+
+    async def _train(self, resolved: Resolved, seed: int, entry: Path, say: Say) -> None:
+        place = ("--log", str(self._log), "--seed", str(seed), "--out", str(entry))
+        async with Fleet(entry) as fleet:
+            async for line in fleet.complete("train", CLOUD, "train", *resolved.arguments, *place):
+                if line.startswith(resolved.title(seed)):
+                    say(line)
+
+
+@asynccontextmanager
+async def _locked(path: Path, on_wait: Callable[[], None]) -> AsyncIterator[None]:
+    lock = AsyncFileLock(path)
+    try:
+        await lock.acquire(timeout=0)
+    except Timeout:
+        on_wait()
+        await lock.acquire()
+    try:
+        yield
+    finally:
+        await lock.release()
+
+
+def _read(bundles: Path, method: str) -> Trained:
+    store = BundleStore(bundles)
+    released = store.released()
+    if method not in released:
+        raise RunFailed(f"the training of {method} left no bundle in {bundles}")
+    return Trained(bundles, store.get(released[method]))

@@ -1,0 +1,109 @@
+"""How a scenario comes together: from a file, from options, from ``--set path.to.setting=value``.
+
+What comes later wins, leaf by leaf. Every complaint names the setting's path.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from shared_models.contract.errors import BadSetting, InputError, PathMissing, UnknownName
+from shared_models.contract.settings import parse_settings
+from simulator.scenario import Scenario, Tree
+
+
+def compose(
+    file: Path | None, options: Mapping[str, Any], assignments: Sequence[str] = ()
+) -> Scenario:
+    """The scenario of ``file``, changed by ``options``, changed by ``path=value`` assignments.
+
+    Raises:
+        PathMissing: there is no such file.
+        UnknownName: a setting that does not exist; the message offers the nearest one.
+        BadSetting: a value of a wrong type or without sense.
+    """
+    layers = (_read(file) if file else {}, options, parse_settings(assignments))
+    fields = _with_method_sections(reduce(_merged, map(_long_form, layers)))
+    try:
+        return Scenario.model_validate(fields)
+    except ValidationError as error:
+        raise _explained(error, [*_paths(Scenario), *_methods(fields)]) from error
+
+
+def _explained(error: ValidationError, known: Sequence[str]) -> InputError:
+    first = error.errors()[0]
+    path = ".".join(map(str, first["loc"])) or "scenario"
+    if first["type"] == "extra_forbidden":
+        return UnknownName("setting", path, known)
+    problem = first["msg"].replace("Input should be", "expected").removeprefix("Value error, ")
+    return BadSetting(path, f"{problem}, got {first['input']!r}")
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML that also reads ``1e-3`` as a number, which YAML 1.1 takes for text."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
+
+
+def _read(file: Path) -> Tree:
+    if not file.is_file():
+        raise PathMissing(file, "scenario file")
+    try:
+        fields = yaml.load(file.read_text(), Loader=_Loader)  # noqa: S506 - a SafeLoader
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise BadSetting(str(file), "not a YAML file") from error
+    if not isinstance(fields, dict):
+        raise BadSetting(str(file), "expected lines of `name: value`")
+    return fields
+
+
+def _long_form(fields: Mapping[str, Any]) -> Tree:
+    """``trunk: din``, ``methods: duet`` and ``seeds: 1`` as what they are short for."""
+    full = dict(fields)
+    if isinstance(full.get("trunk"), str):
+        full["trunk"] = {"name": full["trunk"]}
+    for name in ("methods", "seeds"):
+        if isinstance(full.get(name), str | int):
+            full[name] = [full[name]]
+    return full
+
+
+def _with_method_sections(fields: Mapping[str, Any]) -> Tree:
+    """``duet: {...}`` moved to where a scenario keeps it, below ``settings``."""
+    own = {name: fields[name] for name in _methods(fields) if name in fields}
+    rest = {name: value for name, value in fields.items() if name not in own}
+    return _merged(rest, {"settings": own}) if own else rest
+
+
+def _methods(fields: Mapping[str, Any]) -> list[str]:
+    methods = fields.get("methods", Scenario.model_fields["methods"].default)
+    return (
+        [name for name in methods if isinstance(name, str)] if isinstance(methods, Sequence) else []
+    )
+
+
+def _merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:
+    """``under`` with every leaf of ``over`` put in its place."""
+    result = dict(under)
+    for name, value in over.items():
+        below = result.get(name)
+        if isinstance(below, Mapping) and isinstance(value, Mapping):
+            result[name] = _merged(below, value)
+        else:
+            result[name] = value
+    return result
+
+
+def _paths(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        yield f"{prefix}{name}"
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _paths(field.annotation, f"{prefix}{name}.")

@@ -1,0 +1,111 @@
+"""What a run is: every choice that a user can make, typed, frozen, and written down beside results.
+
+Settings of training, trunk and methods are only carried here: the cloud knows what they mean and is
+asked before anything is done.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+Count = Annotated[int, Field(strict=True, gt=0)]
+Seed = Annotated[int, Field(strict=True, ge=0)]
+Tree = dict[str, Any]
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Columns(_Settings):
+    """Which columns of a user's own file hold what; None: the usual names."""
+
+    user: str | None = None
+    item: str | None = None
+    time: str | None = None
+    label: str | None = None
+    request: str | None = None
+
+
+class Trunk(BaseModel):
+    """The backbone: its name, and settings that the cloud checks."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    name: str = "sasrec"
+
+
+class ReplaySettings(_Settings):
+    """How the test part of the log is played."""
+
+    round_events: Count = Field(2000, description="Moments in a round of virtual time.")
+    candidates: Literal["shortlist-100", "full"] = Field(
+        "shortlist-100", description="The true item and 99 never-touched ones, or the catalogue."
+    )
+    moments: Count | None = Field(None, description="Play only the first so many; for quick looks.")
+
+
+class Scenario(_Settings):
+    """One experiment: methods x seeds, on one log, over a fleet of device processes."""
+
+    methods: tuple[str, ...] = Field(("base", "duet"), min_length=1)
+    trunk: Trunk = Trunk()
+    log: str = Field("movielens-100k", description="A known log, or a CSV or Parquet file.")
+    columns: Columns = Columns()
+    split: Literal["user-tail", "global-time"] = "user-tail"
+    devices: Count = Field(4, description="Device processes; users are spread over them.")
+    seeds: tuple[Seed, ...] = Field((0,), min_length=1, description="Model seeds, one run each.")
+    data_seed: Seed = Field(0, description="Chooses test candidates; shared by all runs.")
+    out: Path | None = Field(None, description="Where results go; None: a name under runs/.")
+    train: Tree = Field(default_factory=dict, description="Training settings, for the cloud.")
+    settings: dict[str, Tree] = Field(
+        default_factory=dict, description="Settings of single methods, for the cloud."
+    )
+    replay: ReplaySettings = ReplaySettings()
+    device: Tree = Field(default_factory=dict, description="Settings of every device.")
+    cloud: Tree = Field(default_factory=dict, description="Flags of the serving cloud.")
+
+    @field_validator("methods", "seeds")
+    @classmethod
+    def _no_repeats(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        if len(set(values)) < len(values):
+            raise ValueError("name each one once")
+        return values
+
+    @model_validator(mode="after")
+    def _settings_belong_to_methods(self) -> Self:
+        for name in self.settings.keys() - set(self.methods):
+            raise ValueError(f"there are settings for {name!r}, which is not among the methods")
+        return self
+
+    @property
+    def folder(self) -> Path:
+        """Where the results go."""
+        name = ".".join(["-".join(self.methods), self.trunk.name, Path(self.log).stem])
+        return self.out or Path("runs") / name
+
+    def cloud_settings(self, method: str) -> list[str]:
+        """The ``path=value`` settings that the cloud must check and use for ``method``."""
+        sections = {
+            "train": self.train,
+            "trunk": self.trunk.model_extra or {},
+            method: self.settings.get(method, {}),
+        }
+        return [f"{path}={json.dumps(value)}" for path, value in _leaves(sections)]
+
+
+def dump(scenario: Scenario) -> str:
+    """The scenario as YAML that `simulator.compose` reads back."""
+    return yaml.safe_dump(scenario.model_dump(mode="json"), sort_keys=False)
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value

@@ -1,0 +1,72 @@
+"""The floors of the tree, where import-linter does not look."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+BLOCKED = ("torch", "onnx", "polars")
+
+IMPORT_ALL = """
+import importlib, pkgutil, sys
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {blocked!r}:
+            raise ImportError(f"{{name}} is not for this package")
+sys.meta_path.insert(0, Blocker())
+package = importlib.import_module({package!r})
+for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+    importlib.import_module(module.name)
+    print(module.name)
+"""
+
+
+def import_all(package: str, blocked: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
+    code = IMPORT_ALL.format(package=package, blocked=set(blocked))
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+
+
+@pytest.mark.parametrize(
+    ("package", "blocked"),
+    [
+        ("device_client", ("torch", "onnx", "polars", "cloud_server", "simulator")),
+        ("shared_models.contract", ("torch", "onnx", "polars", "onnxruntime", "grpc")),
+        ("shared_models.logs", ("torch", "onnx", "onnxruntime", "grpc")),
+        ("simulator", ("torch", "onnx", "cloud_server")),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_package_imports_without_what_it_must_not_need(
+    package: str, blocked: tuple[str, ...]
+) -> None:
+    done = import_all(package, blocked)
+
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.count("\n") >= 4
+
+
+def test_the_blocker_blocks() -> None:
+    done = import_all("shared_models.layers", ("torch",))
+
+    assert done.returncode != 0
+    assert "torch is not for this package" in done.stderr
+
+
+def test_settings_of_methods_resolve_without_torch() -> None:
+    code = (
+        "import sys; from shared_models.catalog import resolve; resolve('duet', 9, 'din', {});"
+        "assert 'torch' not in sys.modules"
+    )
+
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=60)
+
+
+def test_no_source_file_exceeds_300_lines() -> None:
+    packages = ("shared_models", "cloud_server", "device_client", "simulator")
+    files = [path for name in packages for path in (ROOT / name).rglob("*.py")]
+
+    assert [path.name for path in files if len(path.read_text().splitlines()) > 300] == []

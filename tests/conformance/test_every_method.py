@@ -1,0 +1,267 @@
+"""What every method promises, checked for each one that is found."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from tests.conformance.conftest import ITEMS, Case, make_method, pattern_batch, train_steps
+
+import shared_models.methods
+from shared_models.catalog import method_names
+from shared_models.contract.bundle import pack, unpack
+from shared_models.contract.features import encode_windows
+from shared_models.export import same_scores
+from shared_models.method import Batch, Method, Personalizes, RanksInCloud
+
+SIZE_BUDGET = 1 << 20
+
+
+def rank_on_device(
+    case: Case, events: np.ndarray, candidates: np.ndarray, slots: dict
+) -> np.ndarray:
+    session = onnxruntime.InferenceSession(
+        case.bundle.graph("scorer"), providers=["CPUExecutionProvider"]
+    )
+    feeds = {"event_ids": events, "candidate_ids": candidates, **case.bundle.defaults, **slots}
+    return session.run(["scores"], feeds)[0]
+
+
+def batch_of(windows: list[list[int]], candidates: np.ndarray, history: int) -> Batch:
+    histories = np.zeros((len(windows), history), np.int64)
+    for row, items in enumerate(windows):
+        if items:
+            histories[row, -len(items) :] = items
+    return Batch(torch.from_numpy(histories), torch.from_numpy(candidates), torch.zeros(0))
+
+
+def overlays(case: Case, windows: list[list[int]]) -> dict[str, np.ndarray]:
+    uplink = case.bundle.manifest.uplink
+    assert uplink is not None
+    assert isinstance(case.method, Personalizes)
+    return dict(case.method.personalize(case.model, encode_windows(windows, uplink.items)))
+
+
+def windows(rows: int, longest: int, seed: int = 0) -> list[list[int]]:
+    rng = np.random.default_rng(seed)
+    return [rng.integers(1, ITEMS + 1, rng.integers(1, longest + 1)).tolist() for _ in range(rows)]
+
+
+@pytest.mark.parametrize("name", method_names())
+def test_the_readme_cites_its_source(name: str) -> None:
+    readme = Path(shared_models.methods.__path__[0]) / name / "README.md"
+
+    assert re.search(r"arXiv:\d{4}\.\d{4,5}", readme.read_text())
+
+
+def test_the_folder_names_the_method(case: Case) -> None:
+    assert isinstance(case.method, Method)
+    assert case.method.name in method_names()
+
+
+def test_the_loss_falls(case: Case) -> None:
+    method = case.method
+
+    losses = train_steps(method, method.build(seed=1), 150)
+
+    assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:10])
+
+
+def test_the_same_seed_gives_the_same_weights(case: Case) -> None:
+    first, second, other = (case.method.build(seed=seed).state_dict() for seed in (3, 3, 4))
+
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert any(not torch.equal(first[name], other[name]) for name in first)
+
+
+def test_building_a_model_leaves_chance_elsewhere_alone(case: Case) -> None:
+    torch.manual_seed(7)
+    expected = torch.rand(1)
+    torch.manual_seed(7)
+
+    case.method.build(seed=3)
+
+    assert torch.equal(torch.rand(1), expected)
+
+
+def test_every_parameter_has_a_gradient_within_three_steps(case: Case) -> None:
+    method, model = case.method, case.method.build(seed=0)
+    seen = dict.fromkeys((n for n, p in model.named_parameters() if p.requires_grad), 0.0)
+    rng = torch.Generator().manual_seed(0)
+
+    for stage in method.stages():
+        optimiser = torch.optim.Adam(list(stage.trainable(model)), lr=1e-3)
+        for step in range(3):
+            optimiser.zero_grad()
+            stage.loss(model, pattern_batch(seed=step), rng).backward()
+            optimiser.step()
+            for name, parameter in model.named_parameters():
+                if parameter.grad is not None:
+                    seen[name] += float(parameter.grad.abs().sum())
+
+    # Softmax ignores what is added to all of its inputs alike, so a key's bias has no gradient.
+    dead = [name for name, total in seen.items() if total == 0 and not name.endswith("key.bias")]
+    assert dead == []
+
+
+@pytest.mark.parametrize("rows", [1, 2, 5])
+@pytest.mark.parametrize("known", [0, 1, 10])
+@pytest.mark.parametrize("choice", [1, 100])
+def test_the_device_scores_what_torch_scores(
+    case: Case, rows: int, known: int, choice: int
+) -> None:
+    rng = np.random.default_rng(rows + known + choice)
+    lists = [rng.integers(1, ITEMS + 1, known).tolist() for _ in range(rows)]
+    candidates = rng.integers(1, ITEMS + 1, (rows, choice))
+    features = case.method.config.features
+    expected = case.method.score(
+        case.model, batch_of(lists, candidates, case.method.config.history), age=0
+    )
+
+    slots = overlays(case, lists) if isinstance(case.method, Personalizes) else {}
+    got = np.concatenate(
+        [
+            rank_on_device(
+                case,
+                features.encode_window(items),
+                candidates[row : row + 1],
+                {name: values[row] for name, values in slots.items()},
+            )
+            for row, items in enumerate(lists)
+        ]
+    )
+
+    assert same_scores(got, expected.detach().numpy())
+
+
+def test_every_slot_is_an_input_and_the_defaults_are_the_plain_model(case: Case) -> None:
+    spec = case.bundle.manifest.graphs["scorer"]
+    names = {port.name for port in spec.inputs}
+
+    defaults = case.bundle.defaults
+
+    assert {slot.name for slot in case.bundle.manifest.slots} == set(defaults)
+    assert names == {"event_ids", "candidate_ids", *defaults}
+
+
+def test_padding_changes_nothing(case: Case) -> None:
+    items = [3, 8, 9]
+    candidates = np.arange(1, 21)[None]
+
+    short = rank_on_device(case, encode_windows([items], 3), candidates, {})
+    long = rank_on_device(case, encode_windows([items], 17), candidates, {})
+
+    assert same_scores(short, long)
+
+
+def test_an_empty_window_scores_finitely(case: Case) -> None:
+    candidates = np.arange(1, 21)[None]
+
+    scores = rank_on_device(case, encode_windows([[]], 10), candidates, {})
+
+    assert np.isfinite(scores).all()
+
+
+def test_the_newest_item_matters(case: Case) -> None:
+    candidates = np.arange(1, 21)[None]
+
+    one = rank_on_device(case, encode_windows([[5, 6, 7]], 10), candidates, {})
+    other = rank_on_device(case, encode_windows([[5, 6, 30]], 10), candidates, {})
+
+    assert not np.allclose(one, other, atol=1e-3)
+
+
+def test_the_bundle_survives_its_bytes(case: Case) -> None:
+    again = unpack(pack(case.bundle), case.bundle.id)
+
+    assert again.manifest == case.bundle.manifest
+    assert again.files == case.bundle.files
+
+
+def test_the_graph_is_plain_and_tells_nothing_of_its_source(case: Case) -> None:
+    graph = onnx.load_from_string(case.bundle.graph("scorer"))
+
+    assert {domain.domain for domain in graph.opset_import} <= {"", "ai.onnx"}
+    assert {node.op_type for node in graph.graph.node} & {"If", "Loop", "Scan"} == set()
+    assert len(graph.functions) == 0
+    assert not any(node.metadata_props or node.doc_string for node in graph.graph.node)
+    assert b"shared_models" not in case.bundle.graph("scorer")
+
+
+def test_the_graph_reads_no_label_and_holds_no_user_table(case: Case) -> None:
+    inputs = {port.name for port in case.bundle.manifest.graphs["scorer"].inputs}
+
+    assert not any("label" in name or "user" in name or "loss" in name for name in inputs)
+    assert case.bundle.size < SIZE_BUDGET
+
+
+def test_personalize_writes_declared_slots_only_and_finitely(personal_case: Case) -> None:
+    declared = {slot.name: slot.shape for slot in personal_case.bundle.manifest.slots}
+
+    slots = overlays(personal_case, windows(8, 10))
+
+    assert set(slots) <= set(declared)
+    assert all(value.shape == (8, *declared[name]) for name, value in slots.items())
+    assert all(np.isfinite(value).all() and value.dtype == np.float32 for value in slots.values())
+
+
+def test_after_training_an_overlay_changes_the_scores(personal_case: Case) -> None:
+    candidates = np.arange(1, 21)[None]
+    window = encode_windows([[5, 6, 7]], 10)
+
+    slots = {name: value[0] for name, value in overlays(personal_case, [[5, 6, 7]]).items()}
+
+    plain = rank_on_device(personal_case, window, candidates, {})
+    assert not np.allclose(
+        plain, rank_on_device(personal_case, window, candidates, slots), atol=1e-4
+    )
+
+
+def test_a_user_without_behaviour_gets_the_default_slots(personal_case: Case) -> None:
+
+    slots = overlays(personal_case, [[]])
+
+    for name, value in personal_case.bundle.defaults.items():
+        np.testing.assert_array_equal(slots[name][0], value)
+
+
+def test_an_overlay_does_not_depend_on_who_shares_its_batch(personal_case: Case) -> None:
+    torch.set_num_threads(1)
+    lists = windows(64, 10)
+    alone = overlays(personal_case, lists[:1] * 8)
+
+    for mates in (8, 9, 16, 33, 64):
+        together = overlays(personal_case, lists[:mates])
+        for name, value in alone.items():
+            np.testing.assert_array_equal(together[name][0], value[0])
+
+
+def test_uplinks_longer_than_behaviour_change_nothing(personal_case: Case) -> None:
+    method = personal_case.method
+
+    short = method.personalize(personal_case.model, encode_windows([[4, 5]] * 8, 2))
+    long = method.personalize(personal_case.model, encode_windows([[4, 5]] * 8, 30))
+
+    for name in short:
+        np.testing.assert_allclose(short[name], long[name], atol=1e-6)
+
+
+def test_the_cloud_ranks_as_the_device_does(ranking_case: Case) -> None:
+    events, candidates = encode_windows([[5, 6, 7]], 10), np.arange(1, 21)[None]
+
+    scores = ranking_case.method.rank(ranking_case.model, events, candidates)
+
+    assert same_scores(scores, rank_on_device(ranking_case, events, candidates, {}))
+
+
+def test_a_fresh_model_without_behaviour_is_its_own_base(case: Case) -> None:
+    method = make_method(case.method.name, case.method.config.trunk.name)
+    model = method.build(seed=0).eval()
+    batch = batch_of([[]], np.arange(1, 21)[None], method.config.history)
+
+    fresh, stale = (method.score(model, batch, age=age) for age in (0, 5))
+
+    assert torch.equal(fresh, stale)
