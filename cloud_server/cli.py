@@ -101,7 +101,10 @@ def serve(
     from cloud_server.settings import ServeSettings
 
     fields = {**parse_settings(set_ or []), "bundles": bundles, "listen": listen}
-    run_server(validated(ServeSettings, "", fields | ({"journal": journal} if journal else {})))
+    if journal is not None:
+        fields["journal"] = journal
+    settings = validated(ServeSettings, "cloud", fields)
+    run_server(settings, lambda address: print(f"listening on {address}", flush=True))
 
 
 def main() -> None:

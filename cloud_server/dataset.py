@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 import torch
+from numpy.typing import NDArray
 
 from shared_models.contract.tensors import Float32Array, Int64Array
 from shared_models.logs.prepared import PreparedLog
@@ -75,12 +76,11 @@ class Negatives:
             drawn_BK[taken_BK] = rng.integers(1, self._items + 1, int(taken_BK.sum()))
         return drawn_BK
 
-    def _taken(
-        self, user_B: Int64Array, item_BK: Int64Array
-    ) -> np.ndarray[tuple[int, int], np.dtype[np.bool_]]:
+    def _taken(self, user_B: Int64Array, item_BK: Int64Array) -> NDArray[np.bool_]:
         keys_BK = self._key(user_B[:, None], item_BK)
         place_BK = np.searchsorted(self._keys, keys_BK).clip(max=len(self._keys) - 1)
-        return self._keys[place_BK] == keys_BK
+        taken_BK: NDArray[np.bool_] = self._keys[place_BK] == keys_BK
+        return taken_BK
 
     def _key(self, user: Int64Array, item: Int64Array) -> Int64Array:
         return user.astype(np.int64) * (self._items + 1) + item
@@ -101,8 +101,7 @@ class Dataset:
         self._train = log.train.filter(pl.col("seq") > 0) if not self._labelled else log.train
         self._validation = log.validation
         self._negatives = Negatives(log.train, log.items)
-        parts = pl.concat([log.train, log.validation, log.test], how="vertical")
-        self.behaviour = Behaviour.of(parts.sort("user", "seq"), log.users)
+        self.behaviour = Behaviour.of(log.events, log.users)
         counts = np.bincount(log.train["item"].to_numpy(), minlength=log.items + 1)
         self.popularity = torch.from_numpy(counts / counts.sum()).float()
 

@@ -2,6 +2,7 @@
 
 # Shapes: M moments, C candidates.
 
+from dataclasses import asdict
 from typing import Any, Final
 
 import numpy as np
@@ -12,7 +13,7 @@ from cloud_server.checkpoints import Trained
 from cloud_server.dataset import Dataset
 from shared_models.contract import metrics
 from shared_models.contract.tensors import Float32Array
-from shared_models.logs.moments import Moments, protocol_name, test_moments
+from shared_models.logs.moments import SHORTLIST, Moments, protocol_name, replay_moments
 from shared_models.logs.prepared import PreparedLog
 from shared_models.method import Batch
 
@@ -33,7 +34,7 @@ def score_moments(trained: Trained, log: PreparedLog, moments: Moments, age: int
     with torch.inference_mode():
         for start in range(0, len(moments.user), _ROWS):
             part = moments[start : start + _ROWS]
-            history_BH = data.histories(part.user.astype(np.int64), part.seq.astype(np.int64))
+            history_BH = data.histories(part.user, part.seq)
             candidates_BC, known_BC = part.padded()
             batch = Batch(history_BH, torch.from_numpy(candidates_BC), torch.zeros(0))
             logits_BC = trained.method.score(trained.model, batch, age).numpy()
@@ -43,12 +44,15 @@ def score_moments(trained: Trained, log: PreparedLog, moments: Moments, age: int
 
 def evaluate(trained: Trained, log: PreparedLog, *, data_seed: int, age: int = 0) -> dict[str, Any]:
     """Test metrics with 95 % intervals over users, and the protocol that they were taken by."""
-    moments = test_moments(log, data_seed=data_seed)
+    moments = replay_moments(log, data_seed=data_seed)
     scores = score_moments(trained, log, moments, age)
-    found: dict[str, Any] = {"protocol": protocol_name(log, moments, data_seed), "overlay_age": age}
-    for name, metric in metrics.evaluate(moments, scores).items():
-        low, high = metrics.bootstrap_interval(metric)
-        found[name] = {"mean": metric.value, "low": low, "high": high}
+    found: dict[str, Any] = {
+        "protocol": protocol_name(log, SHORTLIST, data_seed),
+        "overlay_age": age,
+    }
+    ranked = metrics.Ranked(moments.user, moments.sizes, moments.labels, scores)
+    for name, metric in metrics.evaluate(ranked, log.users).items():
+        found[name] = asdict(metrics.bootstrap_interval(metric))
     return found
 
 
@@ -56,7 +60,7 @@ def predictions(
     trained: Trained, log: PreparedLog, *, data_seed: int, age: int = 0
 ) -> pl.DataFrame:
     """One row for each scored candidate: user, seq, item, label, score."""
-    moments = test_moments(log, data_seed=data_seed)
+    moments = replay_moments(log, data_seed=data_seed)
     scores = score_moments(trained, log, moments, age)
     sizes = moments.sizes
     return pl.DataFrame(

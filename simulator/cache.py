@@ -7,7 +7,6 @@ entry and goes on where it was; a lock keeps two runs from training the same thi
 
 import hashlib
 import json
-import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -56,11 +55,6 @@ class Trained:
 
     bundles: Path
     bundle: Bundle
-
-
-def cache_root() -> Path:
-    """``$CONCERTO_CACHE``, or the user's own cache folder."""
-    return Path(os.environ.get("CONCERTO_CACHE") or Path.home() / ".cache" / "concerto")
 
 
 def resolve(scenario: Scenario, method: str) -> Resolved:

@@ -26,7 +26,7 @@ _CHILD_SETTINGS: Final = {
 }
 _POLL: Final = 0.05
 _LAST_WORDS: Final = 0.5
-_GRACE: Final = 5.0
+_GRACE: Final = 15.0
 _ERROR: Final = "error: "
 T = TypeVar("T")
 
@@ -103,8 +103,12 @@ class Fleet:
         return process
 
     async def stop(self, process: Process) -> None:
-        """Ask a process to end, wait, and end it."""
+        """Ask a process to end, and see to it that it does."""
         process.popen.terminate()
+        await self.ended(process)
+
+    async def ended(self, process: Process) -> None:
+        """Wait for a process that is about to end; one that does not is killed."""
         for _ in range(int(_GRACE / _POLL)):
             if process.ended:
                 break

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self
 
@@ -10,57 +9,12 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from simulator.meter import Standing
+
 _EVERY_S: Final = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """How far a replay is, and what it has measured so far.
-
-    Attributes:
-        title: the run, as in ``duet (sasrec, seed 0)``.
-        users: virtual devices.
-        done: moments ranked.
-        moments: moments of the whole run.
-        auc: mean over the moments so far.
-        hit_rate: HR@10 over the moments so far.
-        bytes_up: payload so far, devices to cloud.
-        bytes_down: payload so far, cloud to devices.
-        seconds: since the run began.
-    """
-
-    title: str
-    users: int
-    done: int
-    moments: int
-    auc: float
-    hit_rate: float
-    bytes_up: int
-    bytes_down: int
-    seconds: float
-
-    @property
-    def is_over(self) -> bool:
-        """Whether every moment was ranked."""
-        return self.done == self.moments
-
-    @property
-    def cells(self) -> tuple[str, ...]:
-        """What the table shows, in the order of `COLUMNS`."""
-        rate = self.done / self.seconds if self.seconds else 0.0
-        return (
-            self.title,
-            f"{self.users:,}",
-            f"{self.done:,} of {self.moments:,}",
-            f"{rate:,.0f}",
-            f"{self.auc:.4f}",
-            f"{self.hit_rate:.4f}",
-            size(self.bytes_up),
-            size(self.bytes_down),
-        )
-
-
-COLUMNS: Final = ("run", "users", "events", "events/s", "AUC", "HR@10", "up", "down")
+COLUMNS: Final = ("run", "users", "events", "events/s", "HR@10", "NDCG@10", "up", "down")
 
 
 class Display:
@@ -97,8 +51,8 @@ class Display:
             self._live.update(self._table())
         elif standing.is_over or self._clock() - self._shown_at >= _EVERY_S:
             self._shown_at = self._clock()
-            title, *cells = standing.cells
-            pairs = zip(COLUMNS[1:], cells, strict=True)
+            title, *rest = cells(standing)
+            pairs = zip(COLUMNS[1:], rest, strict=True)
             self.say(f"{title}: " + ", ".join(f"{name} {cell}" for name, cell in pairs))
 
     def _table(self) -> Table:
@@ -106,8 +60,23 @@ class Display:
         for column in COLUMNS:
             table.add_column(column, justify="left" if column == COLUMNS[0] else "right")
         for standing in self._standings.values():
-            table.add_row(*standing.cells)
+            table.add_row(*cells(standing))
         return table
+
+
+def cells(standing: Standing) -> tuple[str, ...]:
+    """What is shown of a standing, in the order of `COLUMNS`."""
+    rate = standing.done / standing.seconds if standing.seconds else 0.0
+    return (
+        standing.title,
+        f"{standing.users:,}",
+        f"{standing.done:,} of {standing.moments:,}",
+        f"{rate:,.0f}",
+        f"{standing.hit_rate:.4f}",
+        f"{standing.ndcg:.4f}",
+        size(standing.bytes_up),
+        size(standing.bytes_down),
+    )
 
 
 def size(count: float) -> str:

@@ -7,7 +7,7 @@ users, every process ends a round before any begins the next one.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -23,6 +23,22 @@ from simulator.tally import Tally
 
 _AHEAD: Final = 2
 """Rounds that a process may hold: one to play, and one so that it never waits for us."""
+OnReport = Callable[[Tally, Int64Array, tuple[int, int]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How a log is played.
+
+    Attributes:
+        round_events: moments in a round.
+        whole_catalogue: the candidates of every moment are all items, in order.
+        device: settings of every device as JSON.
+    """
+
+    round_events: int = 2000
+    whole_catalogue: bool = False
+    device: str = "{}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +68,18 @@ def parts(moments: int, round_events: int) -> list[Part]:
     ]
 
 
+@dataclass(frozen=True, slots=True)
+class Share:
+    """The users of one process among ``count``."""
+
+    index: int
+    count: int
+
+    def of(self, users: Int64Array) -> Int64Array:
+        """Where in ``users`` those of this process stand."""
+        return np.flatnonzero(users % self.count == self.index)
+
+
 class Replay:
     """Plays one bundle; what comes of it fills `tally`, also where the run is cut short.
 
@@ -59,36 +87,31 @@ class Replay:
         moments: the test part, in order of virtual time.
         windows: each user's items before the first moment, newest last.
         bundle: what devices should run.
-        settings: device settings as JSON.
-        round_events: moments in a round.
-        on_report: called after each report with the tally, and payload bytes so far (up, down).
+        rules: how it is played.
+        on_report: told after each report: the tally, which moments it was about, `traffic`.
     """
 
     def __init__(
         self,
         moments: Moments,
-        windows: dict[int, list[int]],
+        windows: Mapping[int, Sequence[int]],
         bundle: Bundle,
-        *,
-        settings: str = "{}",
-        round_events: int = 2000,
-        on_report: Callable[["Replay", Int64Array], None] = lambda *_: None,
+        rules: Rules,
+        on_report: OnReport = lambda *_: None,
     ) -> None:
-        self.tally = Tally(moments.sizes)
-        self._moments, self._windows = moments, windows
-        self._bundle, self._settings = bundle, settings
-        self._parts = parts(len(moments.user), round_events)
-        self._on_report = on_report
+        self.tally = Tally(moments)
+        self._moments, self._windows, self._bundle = moments, windows, bundle
+        self._rules, self._on_report = rules, on_report
+        self._parts = parts(len(moments), rules.round_events)
         self._traffic: dict[int, tuple[int, int]] = {}
 
     @property
     def traffic(self) -> tuple[int, int]:
-        """Payload so far, in bytes up and down, as the devices told at the end of rounds."""
-        return sum(up for up, _ in self._traffic.values()), sum(
-            down for _, down in self._traffic.values()
-        )
+        """Payload so far in bytes, up and down, as the devices told at the ends of rounds."""
+        up, down = zip(*self._traffic.values(), strict=True) if self._traffic else ((), ())
+        return sum(up), sum(down)
 
-    async def play(self, links: list[DeviceLink]) -> list[Account]:
+    async def play(self, links: Sequence[DeviceLink]) -> list[Account]:
         """Play the whole log; users are spread over ``links``.
 
         Raises:
@@ -98,22 +121,24 @@ class Replay:
         try:
             async with asyncio.TaskGroup() as group:
                 runs = [
-                    group.create_task(self._drive(link, _Share(share, len(links)), together))
-                    for share, link in enumerate(links)
+                    group.create_task(self._drive(link, Share(index, len(links)), together))
+                    for index, link in enumerate(links)
                 ]
         except ExceptionGroup as failed:
             raise failed.exceptions[0] from failed
+        if not self.tally.ranked.all():
+            raise RunFailed(f"{(~self.tally.ranked).sum()} moments were left without a ranking")
         return [run.result() for run in runs]
 
     async def _drive(
-        self, link: DeviceLink, share: "_Share", together: asyncio.Barrier | None
+        self, link: DeviceLink, share: Share, together: asyncio.Barrier | None
     ) -> Account:
         ready = await link.begin(self._begin(share))
         if ready.bundle_id != self._bundle.id:
             raise RunFailed(f"device process {link.pid} runs bundle {ready.bundle_id[:12]}")
         held: deque[Part] = deque()
         for part in self._parts:
-            link.play(Round(number=part.number, moments=self._orders(part, share)))
+            link.play(self._round(part, share))
             held.append(part)
             if together or len(held) == _AHEAD:
                 await self._hear(link, held.popleft())
@@ -128,13 +153,32 @@ class Replay:
             if isinstance(report, RoundDone):
                 self._traffic[link.pid] = (report.bytes_up, report.bytes_down)
             else:
-                self._on_report(self, self.tally.enter(part.start, report))
+                about = self.tally.enter(part.start, report)
+                self._on_report(self.tally, about, self.traffic)
 
-    def _begin(self, share: "_Share") -> Begin:
+    def _begin(self, share: Share) -> Begin:
+        users = np.fromiter(self._windows, np.int64)
         windows = [
-            InitialWindow(user=user, items=items)
-            for user, items in self._windows.items()
-            if share.holds(user)
+            InitialWindow(user=user, items=self._windows[user])
+            for user in users[share.of(users)].tolist()
         ]
         method = self._bundle.manifest.method
-        return Begin(method=method, settings=self._settings, windows=windows)
+        return Begin(method=method, settings=self._rules.device, windows=windows)
+
+    def _round(self, part: Part, share: Share) -> Round:
+        chosen = share.of(self._moments.user[part.start : part.stop]) + part.start
+        return Round(
+            number=part.number,
+            moments=[self._moment(part, moment) for moment in chosen.tolist()],
+        )
+
+    def _moment(self, part: Part, moment: int) -> Moment:
+        log, rows = self._moments, self.tally.rows(moment)
+        candidates = log.candidates[rows]
+        return Moment(
+            index=moment - part.start,
+            user=log.user[moment],
+            at=log.at[moment],
+            candidates=b"" if self._rules.whole_catalogue else candidates.astype("<i4").tobytes(),
+            outcome=candidates[log.labels[rows]],
+        )

@@ -88,6 +88,11 @@ class Scenario(_Settings):
         name = ".".join(["-".join(self.methods), self.trunk.name, Path(self.log).stem])
         return self.out or Path("runs") / name
 
+    @property
+    def cloud_flags(self) -> list[str]:
+        """The ``path=value`` settings of the serving cloud."""
+        return _assignments(self.cloud)
+
     def cloud_settings(self, method: str) -> list[str]:
         """The ``path=value`` settings that the cloud must check and use for ``method``."""
         sections = {
@@ -95,12 +100,16 @@ class Scenario(_Settings):
             "trunk": self.trunk.model_extra or {},
             method: self.settings.get(method, {}),
         }
-        return [f"{path}={json.dumps(value)}" for path, value in _leaves(sections)]
+        return _assignments(sections)
 
 
 def dump(scenario: Scenario) -> str:
     """The scenario as YAML that `simulator.compose` reads back."""
     return yaml.safe_dump(scenario.model_dump(mode="json"), sort_keys=False)
+
+
+def _assignments(tree: Tree) -> list[str]:
+    return [f"{path}={json.dumps(value)}" for path, value in _leaves(tree)]
 
 
 def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

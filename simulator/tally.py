@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from protos.v1 import simulation_pb2
 from protos.v1.simulation_pb2 import Rankings
 from shared_models.contract.errors import RunFailed
+from shared_models.contract.metrics import Float64Array, Ranked, middle_ranks
 from shared_models.contract.ranking import Source
 from shared_models.contract.tensors import Float32Array, Int64Array
+from shared_models.logs.moments import Moments
 
 # Shapes: M moments, S candidates of all moments together, K moments of one report.
 
@@ -27,8 +29,20 @@ SOURCES: Final[dict[int, str]] = {
 WITH_OVERLAY: Final = (simulation_pb2.SOURCE_OVERLAY, simulation_pb2.SOURCE_STALE_OVERLAY)
 
 
+def taken_ranks(ranked: Ranked) -> Float64Array:
+    """Rank of the best taken candidate of each moment from 1, ties in the middle; nan for none."""
+    if not len(ranked.sizes_M):
+        return np.zeros(0)
+    starts = np.cumsum(ranked.sizes_M) - ranked.sizes_M
+    taken = np.logical_or.reduceat(ranked.labels_S, starts)
+    return np.where(taken, middle_ranks(ranked), np.nan)
+
+
 class Tally:
     """Scores and provenance of every moment, filled in as reports come.
+
+    Args:
+        moments: what is ranked.
 
     Attributes:
         scores: float32 (S,), the scores of each moment's candidates, one moment after the other.
@@ -37,13 +51,14 @@ class Tally:
         seconds: float32 (M,), measured time of each ranking on its device.
     """
 
-    def __init__(self, sizes: Int64Array) -> None:
-        self.sizes = sizes.astype(np.int64)
-        self.ends = np.cumsum(self.sizes)
-        self.scores: Float32Array = np.full(int(self.sizes.sum()), np.nan, np.float32)
-        self.sources: NDArray[np.uint8] = np.zeros(len(sizes), np.uint8)
-        self.ages: NDArray[np.uint32] = np.zeros(len(sizes), np.uint32)
-        self.seconds: Float32Array = np.zeros(len(sizes), np.float32)
+    def __init__(self, moments: Moments) -> None:
+        count = len(moments)
+        self._moments = moments
+        self._ends = np.cumsum(moments.sizes)
+        self.scores: Float32Array = np.full(len(moments.candidates), np.nan, np.float32)
+        self.sources: NDArray[np.uint8] = np.zeros(count, np.uint8)
+        self.ages: NDArray[np.uint32] = np.zeros(count, np.uint32)
+        self.seconds: Float32Array = np.zeros(count, np.float32)
 
     @property
     def ranked(self) -> NDArray[np.bool_]:
@@ -59,46 +74,77 @@ class Tally:
         Raises:
             RunFailed: the report does not fit the moments.
         """
-        moments_K = np.fromiter(report.moments, np.int64) + first
+        about = np.fromiter(report.moments, np.int64) + first
         scores = np.frombuffer(report.scores, "<f4")
-        self._check(moments_K, scores, report)
-        self.scores[self.places(moments_K)] = scores
-        self.sources[moments_K] = np.fromiter(report.sources, np.uint8)
-        self.ages[moments_K] = np.fromiter(report.overlay_ages, np.uint32)
-        self.seconds[moments_K] = np.fromiter(report.seconds, np.float32)
-        return moments_K
+        self._check(about, scores, report)
+        self.scores[self._places(about)] = scores
+        self.sources[about] = np.fromiter(report.sources, np.uint8)
+        self.ages[about] = np.fromiter(report.overlay_ages, np.uint32)
+        self.seconds[about] = np.fromiter(report.seconds, np.float32)
+        return about
 
-    def places(self, moments_K: Int64Array) -> Int64Array:
-        """Where in `scores` the candidates of some moments lie, one moment after the other."""
-        sizes_K = self.sizes[moments_K]
-        before_K = np.cumsum(sizes_K) - sizes_K
-        starts_K = self.ends[moments_K] - sizes_K
-        places: Int64Array = np.repeat(starts_K - before_K, sizes_K) + np.arange(sizes_K.sum())
-        return places
+    def rows(self, moment: int) -> slice:
+        """Where in `scores` the candidates of a moment lie."""
+        stop = int(self._ends[moment])
+        return slice(stop - int(self._moments.sizes[moment]), stop)
+
+    def evaluated(self, about: Int64Array) -> Ranked:
+        """Some moments with their scores, as metrics want them."""
+        rows = self._places(about)
+        log = self._moments
+        return Ranked(log.user[about], log.sizes[about], log.labels[rows], self.scores[rows])
 
     def source_counts(self) -> dict[str, int]:
         """How many rankings were made with what."""
         return {name: int((self.sources == number).sum()) for number, name in SOURCES.items()}
 
     def frame(self) -> pl.DataFrame:
-        """A row for each moment: source, overlay_age, seconds, and scores as a list."""
-        moment_S = np.repeat(np.arange(len(self.sizes)), self.sizes)
-        scores = pl.DataFrame({"moment": moment_S, "scores": self.scores})
-        facts = pl.DataFrame({"source": self.sources, "age": self.ages, "seconds": self.seconds})
+        """A row for each ranked moment, in order of time.
+
+        ``user``, ``seq``, ``at``; ``rank`` of the best taken candidate from 1, the middle one of
+        ties, null where nothing was taken; ``source``, ``overlay_age`` in events, ``seconds``
+        (measured), and ``scores`` of the moment's candidates as a list.
+        """
+        about = np.flatnonzero(self.ranked)
+        log, evaluated = self._moments, self.evaluated(about)
+        facts = pl.DataFrame(
+            {
+                "user": log.user[about],
+                "seq": log.seq[about],
+                "at": log.at[about],
+                "rank": pl.Series(taken_ranks(evaluated), nan_to_null=True),
+                "source": self.sources[about],
+                "overlay_age": self.ages[about],
+                "seconds": self.seconds[about],
+            }
+        )
+        moment = np.repeat(np.arange(len(about)), evaluated.sizes_M)
+        scores = pl.DataFrame({"moment": moment, "scores": evaluated.scores_S})
         with_overlay = pl.col("source").is_in(WITH_OVERLAY)
-        return facts.select(
+        return facts.with_columns(
             pl.col("source").replace_strict(SOURCES, default=None, return_dtype=pl.String),
-            pl.when(with_overlay).then("age").alias("overlay_age"),
-            "seconds",
+            pl.when(with_overlay).then("overlay_age"),
             scores.group_by("moment", maintain_order=True).agg("scores")["scores"],
         )
 
-    def _check(self, moments_K: Int64Array, scores: Float32Array, report: Rankings) -> None:
-        count = len(moments_K)
+    def _places(self, about: Int64Array) -> Int64Array:
+        """Where in `scores` the candidates of some moments lie, one moment after the other."""
+        sizes = self._moments.sizes[about]
+        before = np.cumsum(sizes) - sizes
+        starts = self._ends[about] - sizes
+        places: Int64Array = np.repeat(starts - before, sizes) + np.arange(sizes.sum())
+        return places
+
+    def _check(self, about: Int64Array, scores: Float32Array, report: Rankings) -> None:
+        count = len(about)
         lengths = (len(report.sources), len(report.overlay_ages), len(report.seconds))
         if any(length != count for length in lengths):
             raise RunFailed(f"a device reported {count} moments, but {lengths} facts about them")
-        if count and not 0 <= moments_K.min() <= moments_K.max() < len(self.sizes):
+        if count and not 0 <= about.min() <= about.max() < len(self._moments):
             raise RunFailed("a device reported a moment that is not in the log")
-        if len(scores) != self.sizes[moments_K].sum():
+        if len(scores) != self._moments.sizes[about].sum():
             raise RunFailed(f"a device reported {len(scores)} scores for {count} moments")
+        if not np.isfinite(scores).all():
+            raise RunFailed("a device reported scores that are not finite")
+        if self.ranked[about].any():
+            raise RunFailed("a device reported a moment twice")

@@ -52,7 +52,7 @@ def validated(model: type[M], section: str, fields: Mapping[str, Any]) -> M:
         raise BadSetting(path, f"{first['msg']}, got {first['input']!r}") from error
 
 
-def _scalar(text: str) -> Any:  # noqa: ANN401 - whatever the user wrote
+def _scalar(text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError:

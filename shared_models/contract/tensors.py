@@ -75,7 +75,7 @@ class _Int8Rows:
         rows = array.reshape(-1, array.shape[-1])
         scales = np.abs(rows).max(axis=1, initial=0.0).astype("<f4") / np.float32(127)
         steps = np.where(scales > 0, scales, np.float32(1))[:, None]
-        return scales.tobytes() + np.rint(rows / steps).astype(np.int8).tobytes()
+        return bytes(scales.tobytes() + np.rint(rows / steps).astype(np.int8).tobytes())
 
     def decode(self, data: bytes, shape: tuple[int, ...]) -> Float32Array:
         rows = int(np.prod(shape[:-1], dtype=np.int64))

@@ -18,9 +18,13 @@ class MLP(nn.Sequential):
             layers += [nn.Linear(fan_in, fan_out), nn.Tanh()]
         super().__init__(*layers[:-1])
         for layer in self:
-            if isinstance(layer, nn.Linear):
-                nn.init.xavier_uniform_(layer.weight)
-                nn.init.zeros_(layer.bias)
+            _start(layer)
+
+
+def _start(layer: nn.Module) -> None:
+    if isinstance(layer, nn.Linear):
+        nn.init.xavier_uniform_(layer.weight)
+        nn.init.zeros_(layer.bias)
 
 
 class SlottedMLP(nn.Module):
@@ -34,8 +38,7 @@ class SlottedMLP(nn.Module):
         self.sizes = tuple(sizes)
         self.layers = nn.ModuleList(nn.Linear(*pair) for pair in pairwise(sizes))
         for layer in self.layers:
-            nn.init.xavier_uniform_(layer.weight)
-            nn.init.zeros_(layer.bias)
+            _start(layer)
 
     @property
     def slots(self) -> dict[str, Tensor]:

@@ -1,0 +1,144 @@
+"""Many asks, one piece of work: the adaptive batcher of forward passes and journal commits.
+
+There is no timer. Each time the worker is free it takes all that waits, up to a bound, so a lonely
+ask goes at once and a crowd shares its cost.
+"""
+
+import asyncio
+import math
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Final, Generic, TypeVar
+
+import numpy as np
+
+from shared_models.contract.errors import CloudUnavailable, Overloaded
+from shared_models.contract.events import PAD
+from shared_models.contract.tensors import Int64Array
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+_ROWS: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry(Generic[Item, Result]):
+    """Something that waits for its turn."""
+
+    item: Item
+    result: "asyncio.Future[Result]"
+    expires: float | None
+
+    def is_wanted(self, now: float) -> bool:
+        """Whether somebody still waits for it; who waits for too long is told so."""
+        if self.result.done():
+            return False
+        if self.expires is not None and now >= self.expires:
+            self.result.set_exception(CloudUnavailable("the answer would have come too late"))
+            return False
+        return True
+
+
+class Batcher(Generic[Item, Result]):
+    """Calls ``work`` on batches, in a thread of its own, while the event loop goes on.
+
+    Make it inside a running event loop.
+
+    Args:
+        work: one result for each item, in the same order; it fails for all of them or none.
+        largest: most items in a batch.
+        room: most items that wait.
+        name: of the thread.
+    """
+
+    def __init__(
+        self,
+        work: Callable[[Sequence[Item]], Sequence[Result]],
+        *,
+        largest: int = 64,
+        room: int = 1024,
+        name: str,
+    ) -> None:
+        self._work, self._largest, self._room = work, largest, room
+        self._loop = asyncio.get_running_loop()
+        self._waiting: asyncio.Queue[_Entry[Item, Result]] = asyncio.Queue(room)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
+        self._batch_seconds = 0.0
+        self._closing = False
+        self._serving = self._loop.create_task(self._serve(), name=name)
+
+    async def submit(self, item: Item, *, waits: bool, expires: float | None = None) -> Result:
+        """The result for ``item``.
+
+        Args:
+            item: what to work on.
+            waits: wait for room instead of being turned away.
+            expires: time of the event loop from which on nobody wants the result.
+
+        Raises:
+            Overloaded: there is no room, and ``waits`` is false.
+            CloudUnavailable: it expired before its turn came, or the cloud is stopping.
+        """
+        if self._closing:
+            raise CloudUnavailable("the cloud is stopping")
+        if self._waiting.full() and not waits:
+            raise Overloaded(self._retry_after_ms())
+        result: asyncio.Future[Result] = self._loop.create_future()
+        await self._waiting.put(_Entry(item, result, expires))
+        return await result
+
+    async def close(self) -> None:
+        """Finish what waits, take nothing more."""
+        self._closing = True
+        await self._waiting.join()
+        self._serving.cancel()
+        await asyncio.wait([self._serving])
+        self._thread.shutdown()
+
+    async def _serve(self) -> None:
+        while True:
+            batch = [await self._waiting.get()]
+            while len(batch) < self._largest and not self._waiting.empty():
+                batch.append(self._waiting.get_nowait())
+            now = self._loop.time()
+            if wanted := [entry for entry in batch if entry.is_wanted(now)]:
+                await self._settle(wanted)
+                self._batch_seconds = self._loop.time() - now
+            for _ in batch:
+                self._waiting.task_done()
+
+    async def _settle(self, batch: Sequence[_Entry[Item, Result]]) -> None:
+        working = self._loop.run_in_executor(self._thread, self._results, batch)
+        await asyncio.wait([working])
+        failure = working.exception()
+        for index, entry in enumerate(batch):
+            if entry.result.done():
+                continue
+            if failure is None:
+                entry.result.set_result(working.result()[index])
+            else:
+                entry.result.set_exception(failure)
+
+    def _results(self, batch: Sequence[_Entry[Item, Result]]) -> Sequence[Result]:
+        results = self._work([entry.item for entry in batch])
+        if len(results) != len(batch):
+            raise RuntimeError(f"{len(batch)} items gave {len(results)} results")
+        return results
+
+    def _retry_after_ms(self) -> int:
+        """How long a full queue takes at the pace of the last batch."""
+        batches = math.ceil(self._room / self._largest)
+        return max(1, math.ceil(1000 * self._batch_seconds * batches))
+
+
+def padded_rows(rows: Int64Array) -> Int64Array:
+    """``rows`` (B, n) with rows of `PAD` below, up to the next multiple of 8.
+
+    Matrix products treat their last rows otherwise where the number of rows is no multiple of 4
+    (seen: the last bit of DIN's overlays). At multiples of 8 a row's result does not depend, to
+    the bit, on what shares its batch.
+    """
+    missing = -len(rows) % _ROWS
+    return np.pad(rows, ((0, missing), (0, 0)), constant_values=PAD)

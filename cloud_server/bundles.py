@@ -1,0 +1,120 @@
+"""The bundles that the cloud hands out, and which of them are released."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Final
+
+from protos.v1.collaboration_pb2 import Chunk, Release
+from shared_models.contract.bundle import Bundle, BundleStore, pack
+from shared_models.contract.errors import BadAsk, PathMissing, UnknownBundle, UnknownName
+
+CHUNK_BYTES: Final = 64 * 1024
+_PACKED_KEPT: Final = 4
+_BUNDLE_ID: Final = re.compile("[0-9a-f]{64}")
+
+
+def models_folder(root: Path, bundle_id: str) -> Path:
+    """Where the cloud's own side of a bundle lies: the checkpoint that it was compiled from."""
+    return root / "models" / bundle_id
+
+
+class Bundles:
+    """A folder of bundles, some of them released; what is released later is noticed.
+
+    Raises:
+        PathMissing: there is no such folder, or nothing in it is released.
+    """
+
+    def __init__(self, root: Path) -> None:
+        if not root.is_dir():
+            raise PathMissing(root, "folder of bundles")
+        self.root = root
+        self._store = BundleStore(root)
+        self._released: Mapping[str, str] = self._store.released()
+        if not self._released:
+            raise PathMissing(root / "released.json", "release: train or export a model first")
+        self._changed = asyncio.Condition()
+        self._packed: dict[str, bytes] = {}
+        self._packing = asyncio.Lock()
+
+    @property
+    def released(self) -> Mapping[str, str]:
+        """Bundle id by method, as last seen."""
+        return self._released
+
+    def read(self, bundle_id: str) -> Bundle:
+        """Read a bundle from disk and check every byte; not for the event loop.
+
+        Raises:
+            UnknownBundle: it is not here.
+        """
+        if not _BUNDLE_ID.fullmatch(bundle_id):
+            raise UnknownBundle(bundle_id[:64])
+        return self._store.get(bundle_id)
+
+    async def chunks(self, bundle_id: str, offset: int) -> AsyncIterator[Chunk]:
+        """The packed bundle from byte ``offset`` on; at its very end, one empty chunk.
+
+        Raises:
+            UnknownBundle: it is not here.
+            BadAsk: ``offset`` lies beyond its end.
+        """
+        data = await self._pack(bundle_id)
+        total = len(data)
+        if offset > total:
+            raise BadAsk(f"offset {offset} lies beyond the end of the bundle, {total}")
+        for start in range(offset, max(total, offset + 1), CHUNK_BYTES):
+            yield Chunk(offset=start, data=data[start : start + CHUNK_BYTES], total=total)
+
+    async def releases(self, method: str) -> AsyncIterator[Release]:
+        """What is released for ``method`` (empty: the only one), and each release from now on.
+
+        Raises:
+            UnknownName: nothing is released for ``method``.
+            BadAsk: ``method`` is empty and there are several.
+        """
+        name, announced = self._one_method(method), ""
+        while True:
+            bundle_id = self._released.get(name, announced)
+            if bundle_id != announced:
+                announced = bundle_id
+                yield Release(method=name, bundle_id=bundle_id)
+            seen = self._released
+            async with self._changed:
+                await self._changed.wait_for(lambda seen=seen: self._released is not seen)
+
+    async def watch(self, every: float) -> None:
+        """Look for new releases each ``every`` seconds, for ever."""
+        while True:
+            await asyncio.sleep(every)
+            await self.refresh()
+
+    async def refresh(self) -> None:
+        """Look for new releases now."""
+        released = await asyncio.to_thread(self._store.released)
+        if released != self._released:
+            async with self._changed:
+                self._released = released
+                self._changed.notify_all()
+
+    async def _pack(self, bundle_id: str) -> bytes:
+        """The bundle's bytes on the wire; the last few asked for are kept."""
+        async with self._packing:
+            data = self._packed.pop(bundle_id, None)
+            if data is None:
+                data = await asyncio.to_thread(lambda: pack(self.read(bundle_id)))
+            self._packed[bundle_id] = data
+            while len(self._packed) > _PACKED_KEPT:
+                self._packed.pop(next(iter(self._packed)))
+        return data
+
+    def _one_method(self, method: str) -> str:
+        if not method and len(self._released) == 1:
+            return next(iter(self._released))
+        if not method:
+            raise BadAsk(f"name a method, one of {', '.join(sorted(self._released))}")
+        if method not in self._released:
+            raise UnknownName("method", method, self._released)
+        return method

@@ -1,0 +1,116 @@
+"""The models behind the bundles: what the cloud can do for the devices that run one."""
+
+import asyncio
+from dataclasses import dataclass
+
+import torch
+
+from cloud_server.bundles import Bundles, models_folder
+from cloud_server.checkpoints import Trained, load_checkpoint
+from cloud_server.personalize import Personalizer
+from cloud_server.ranker import CloudRanker
+from cloud_server.settings import ServeSettings
+from shared_models.contract.bundle import Bundle, Manifest
+from shared_models.method import Personalizes, RanksInCloud
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A bundle and what its method offers in the cloud."""
+
+    manifest: Manifest
+    personalizer: Personalizer | None
+    ranker: CloudRanker | None
+
+    async def close(self) -> None:
+        """Answer what waits."""
+        for worker in (self.personalizer, self.ranker):
+            if worker is not None:
+                await worker.close()
+
+
+class Models:
+    """Loads the models of bundles as devices name them, and keeps them.
+
+    There are never more than there are bundles in the folder, which is the operator's to bound.
+    """
+
+    def __init__(self, bundles: Bundles, settings: ServeSettings) -> None:
+        self._bundles, self._settings = bundles, settings
+        self._served: dict[str, Served] = {}
+        self._loading = asyncio.Lock()
+
+    async def load_released(self) -> None:
+        """Load what devices will ask for first.
+
+        Raises:
+            PathMissing: a bundle needs a model, and there is none.
+            BundleError: a released bundle is missing or damaged.
+        """
+        for bundle_id in self._bundles.released.values():
+            await self.served(bundle_id)
+
+    async def served(self, bundle_id: str) -> Served:
+        """What the cloud can do for devices that run ``bundle_id``.
+
+        Raises:
+            UnknownBundle: there is no such bundle.
+        """
+        if (served := self._served.get(bundle_id)) is not None:
+            return served
+        async with self._loading:
+            if bundle_id not in self._served:
+                bundle, trained = await asyncio.to_thread(self._load, bundle_id)
+                self._served[bundle_id] = self._serve(bundle, trained)
+        return self._served[bundle_id]
+
+    async def close(self) -> None:
+        """Answer what waits, take nothing more."""
+        for served in self._served.values():
+            await served.close()
+
+    def _load(self, bundle_id: str) -> tuple[Bundle, Trained | None]:
+        bundle = self._bundles.read(bundle_id)
+        folder = models_folder(self._bundles.root, bundle_id)
+        if bundle.manifest.uplink is None and not folder.exists():
+            return bundle, None
+        trained = load_checkpoint(folder)
+        trained.model.to(_torch_device(self._settings.device))
+        return bundle, trained
+
+    def _serve(self, bundle: Bundle, trained: Trained | None) -> Served:
+        if trained is None:
+            return Served(bundle.manifest, None, None)
+        return Served(
+            bundle.manifest, self._personalizer(bundle, trained), self._ranker(bundle, trained)
+        )
+
+    def _personalizer(self, bundle: Bundle, trained: Trained) -> Personalizer | None:
+        if not isinstance(trained.method, Personalizes):
+            return None
+        return Personalizer(
+            trained.method,
+            trained.model,
+            bundle.id,
+            bundle.manifest,
+            codec=self._settings.codec,
+            largest=self._settings.largest_batch,
+            room=self._settings.room,
+        )
+
+    def _ranker(self, bundle: Bundle, trained: Trained) -> CloudRanker | None:
+        if not isinstance(trained.method, RanksInCloud):
+            return None
+        return CloudRanker(
+            trained.method,
+            trained.model,
+            bundle.manifest.features,
+            largest=self._settings.largest_batch,
+            room=self._settings.room,
+        )
+
+
+def _torch_device(name: str) -> torch.device:
+    if name != "auto":
+        return torch.device(name)
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

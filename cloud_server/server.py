@@ -1,0 +1,128 @@
+"""The cloud's process: binds, loads, answers, and stops without losing an ask it has taken."""
+
+import asyncio
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+
+import torch
+from grpc import aio
+from grpc_health.v1 import health, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from cloud_server.bundles import Bundles
+from cloud_server.events import EventJournal, Uploads
+from cloud_server.models import Models
+from cloud_server.servicer import Collaboration
+from cloud_server.session import Services
+from cloud_server.settings import ServeSettings
+from protos.v1 import collaboration_pb2
+from protos.v1.collaboration_pb2_grpc import add_CollaborationServicer_to_server
+from shared_models.contract.errors import PortTaken
+
+
+def run_server(settings: ServeSettings) -> None:
+    """Serve until SIGTERM or Ctrl-C; says ``listening on HOST:PORT`` once it does.
+
+    Raises:
+        InputError: nothing to serve, or the port is taken.
+    """
+    asyncio.run(serve(settings, ready=_announce))
+
+
+async def serve(settings: ServeSettings, *, ready: Callable[[str], None]) -> None:
+    """Serve until SIGTERM, or until cancelled (as Ctrl-C does).
+
+    Args:
+        settings: how.
+        ready: told ``host:port`` once the cloud answers there.
+    """
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    async with listening(settings) as address:
+        ready(address)
+        await stop.wait()
+
+
+@asynccontextmanager
+async def listening(settings: ServeSettings) -> AsyncIterator[str]:
+    """A cloud that answers at the ``host:port`` that this gives, until the context is left.
+
+    Then it takes no more asks, answers those that wait, and closes the journal.
+
+    Raises:
+        InputError: nothing to serve, or the port is taken.
+    """
+    # More threads than one spin against each other on busy cores: 20 times slower, measured.
+    torch.set_num_threads(1)
+    async with AsyncExitStack() as ending:
+        bundles = Bundles(settings.bundles)
+        server = aio.server(options=_options(settings))
+        address = _bind(server, settings.listen)
+        journal = EventJournal(settings.journal_path)
+        ending.callback(journal.close)
+        ending.push_async_callback(server.stop, settings.grace_s)
+        services = _services(settings, bundles, journal)
+        ending.push_async_callback(services.uploads.close)
+        ending.push_async_callback(services.models.close)
+        await services.models.load_released()
+        add_CollaborationServicer_to_server(Collaboration(services, bundles), server)
+        ending.push_async_callback(_add_health(server).enter_graceful_shutdown)
+        await server.start()
+        watching = asyncio.create_task(bundles.watch(settings.release_poll_s))
+        ending.push_async_callback(_cancel, watching)
+        yield address
+
+
+def _options(settings: ServeSettings) -> list[tuple[str, int]]:
+    return [
+        # Otherwise a second cloud on the same port starts silently and takes half of the devices.
+        ("grpc.so_reuseport", 0),
+        ("grpc.max_receive_message_length", settings.message_bytes),
+        ("grpc.max_send_message_length", settings.message_bytes),
+        ("grpc.keepalive_time_ms", int(settings.keepalive_s * 1000)),
+        ("grpc.keepalive_permit_without_calls", 1),
+        # The default cuts off whoever pings an idle connection more often than every 5 minutes.
+        ("grpc.http2.min_ping_interval_without_data_ms", int(settings.ping_floor_s * 1000)),
+    ]
+
+
+def _bind(server: aio.Server, listen: str) -> str:
+    """Open the port: the one place that decides who may connect. Today everybody, in clear."""
+    try:
+        port = server.add_insecure_port(listen)
+    except RuntimeError as error:
+        raise PortTaken(listen) from error
+    return f"{listen.rpartition(':')[0]}:{port}"
+
+
+def _services(settings: ServeSettings, bundles: Bundles, journal: EventJournal) -> Services:
+    return Services(
+        Models(bundles, settings),
+        Uploads(journal, largest=settings.largest_batch, room=settings.room),
+        settings.patience_s,
+        settings.largest_list,
+    )
+
+
+def _add_health(server: aio.Server) -> health.aio.HealthServicer:
+    """Add the standard services: health, and reflection for tools such as grpcurl."""
+    servicer = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+    ours = collaboration_pb2.DESCRIPTOR.services_by_name["Collaboration"].full_name
+    reflection.enable_server_reflection(
+        (ours, health.SERVICE_NAME, reflection.SERVICE_NAME), server
+    )
+    return servicer
+
+
+async def _cancel(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+def _announce(address: str) -> None:
+    sys.stdout.write(f"listening on {address}\n")
+    sys.stdout.flush()

@@ -1,0 +1,145 @@
+"""The conversation of one device, without its transport: an ask in, an answer out."""
+
+import asyncio
+import math
+from dataclasses import dataclass
+
+from cloud_server.events import Uploads
+from cloud_server.models import Models, Served
+from cloud_server.statuses import as_fault
+from protos.v1.collaboration_pb2 import (
+    Answer,
+    Ask,
+    Hello,
+    Overlay,
+    Rank,
+    Refresh,
+    Scores,
+    Stored,
+    Upload,
+    Welcome,
+)
+from shared_models.contract.errors import BadAsk
+from shared_models.contract.events import PAD, Event, EventBatch
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What all sessions share.
+
+    Attributes:
+        models: what the cloud can do for a bundle.
+        uploads: where events go.
+        patience_s: seconds after which an ask that may be turned away is no longer wanted.
+        largest_list: most ids or events in one ask.
+    """
+
+    models: Models
+    uploads: Uploads
+    patience_s: float
+    largest_list: int
+
+
+class Session:
+    """One device's conversation. It opens with a hello; a bad ask is answered and changes nothing."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._device: _Device | None = None
+
+    async def answer(self, ask: Ask) -> Answer:
+        """Answer one ask; with a fault, where something is wrong with it."""
+        answer = Answer(seq=ask.seq)
+        with as_fault(answer):
+            await self._fill(answer, ask)
+        return answer
+
+    async def _fill(self, answer: Answer, ask: Ask) -> None:
+        kind = ask.WhichOneof("body")
+        if kind == "hello":
+            answer.welcome.CopyFrom(await self._open(ask.hello))
+            return
+        if self._device is None:
+            raise BadAsk("a session opens with a hello")
+        match kind:
+            case "refresh":
+                answer.overlay.CopyFrom(await self._device.refresh(ask.refresh))
+            case "rank":
+                answer.scores.CopyFrom(await self._device.rank(ask.rank))
+            case "upload":
+                answer.stored.CopyFrom(await self._device.upload(ask.upload))
+            case _:
+                raise BadAsk("the ask is empty, or newer than this cloud")
+
+    async def _open(self, hello: Hello) -> Welcome:
+        served = await self._services.models.served(hello.bundle_id)
+        stored = await self._services.uploads.stored(hello.user, waits=hello.waits)
+        self._device = _Device(hello.user, hello.waits, served, self._services)
+        return Welcome(events_stored=stored)
+
+
+@dataclass(frozen=True, slots=True)
+class _Device:
+    """Who asks, as the hello said it."""
+
+    user: int
+    waits: bool
+    served: Served
+    services: Services
+
+    async def refresh(self, refresh: Refresh) -> Overlay:
+        """New slot values.
+
+        Raises:
+            BadAsk: the bundle's method writes none, or the list is too long.
+        """
+        self._bound(len(refresh.items))
+        if self.served.personalizer is None:
+            raise BadAsk("the method of this bundle writes no slots")
+        return await self.served.personalizer.overlay_for(
+            refresh, waits=self.waits, expires=self._expires()
+        )
+
+    async def rank(self, rank: Rank) -> Scores:
+        """The cloud's scores.
+
+        Raises:
+            BadAsk: the bundle's method does not rank in the cloud, or a list is too long or empty.
+        """
+        self._bound(max(len(rank.items), len(rank.candidates)))
+        if not rank.candidates:
+            raise BadAsk("there is nothing to rank")
+        if self.served.ranker is None:
+            raise BadAsk("the method of this bundle does not rank in the cloud")
+        return await self.served.ranker.scores_for(rank, waits=self.waits, expires=self._expires())
+
+    async def upload(self, upload: Upload) -> Stored:
+        """Events onto the disk, then the word that they are there.
+
+        Raises:
+            BadAsk: the bundle allows no uploads, or these are malformed or leave a gap.
+        """
+        if not self.served.manifest.uploads:
+            raise BadAsk("this bundle allows no uploads")
+        self._bound(max(len(upload.items), len(upload.times)))
+        batch = EventBatch(upload.first, _events(upload))
+        stored = await self.services.uploads.store(self.user, batch, waits=self.waits)
+        return Stored(events_stored=stored)
+
+    def _bound(self, length: int) -> None:
+        if length > self.services.largest_list:
+            raise BadAsk(f"{length} entries in one ask, at most {self.services.largest_list}")
+
+    def _expires(self) -> float | None:
+        """When nobody wants the answer any more; a replay always does, so that load alters nothing."""
+        if self.waits:
+            return None
+        return asyncio.get_running_loop().time() + self.services.patience_s
+
+
+def _events(upload: Upload) -> list[Event]:
+    if len(upload.items) != len(upload.times):
+        raise BadAsk(f"{len(upload.items)} items came with {len(upload.times)} times")
+    if PAD in upload.items or not all(map(math.isfinite, upload.times)):
+        raise BadAsk("an event needs an item from 1 on and a finite time")
+    return list(map(Event, upload.items, upload.times))

@@ -1,0 +1,47 @@
+"""What may be set about a serving cloud: by option, or in ``CONCERTO_CLOUD_...`` variables."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from shared_models.contract.tensors import Codec
+
+
+class ServeSettings(BaseSettings):
+    """How a cloud serves. Frozen; an explicit value wins over the environment's."""
+
+    model_config = SettingsConfigDict(env_prefix="CONCERTO_CLOUD_", frozen=True, extra="forbid")
+
+    bundles: Path = Field(description="Folder with bundles, their models and releases.")
+    listen: str = Field("127.0.0.1:50051", description="HOST:PORT; port 0 takes a free one.")
+    journal: Path | None = Field(None, description="Uploaded events; by default with the bundles.")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where torch computes.")
+    codec: Codec = Field(Codec.F16, description="How generated parameters travel.")
+    largest_batch: PositiveInt = Field(64, description="Most asks in one forward pass or commit.")
+    room: PositiveInt = Field(1024, description="Most asks that wait for one of these.")
+    patience_s: PositiveFloat = Field(
+        2.0, description="Age in seconds at which a waiting ask is dropped; a replay's never is."
+    )
+    largest_list: PositiveInt = Field(10_000, description="Most ids or events in one ask.")
+    message_bytes: PositiveInt = Field(4 << 20, description="Largest message, either way.")
+    keepalive_s: PositiveFloat = Field(30.0, description="Seconds until a silent device is pinged.")
+    ping_floor_s: PositiveFloat = Field(
+        5.0, description="Seconds between pings that a device may send without being cut off."
+    )
+    release_poll_s: PositiveFloat = Field(1.0, description="Seconds between looks for a release.")
+    grace_s: NonNegativeFloat = Field(0.25, description="Seconds that last answers have to leave.")
+
+    @field_validator("listen")
+    @classmethod
+    def _is_an_address(cls, listen: str) -> str:
+        host, _, port = listen.rpartition(":")
+        if not host or not port.isdecimal() or int(port) > 65535:
+            raise ValueError("write HOST:PORT, such as 127.0.0.1:50051")
+        return listen
+
+    @property
+    def journal_path(self) -> Path:
+        """Where uploaded events go."""
+        return self.journal or self.bundles / "journal.sqlite"

@@ -1,0 +1,98 @@
+"""Logs out of a user's own CSV or Parquet files, with complaints that name the row."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from shared_models.contract.errors import BadLog, BadValue, ColumnMissing, PathMissing, TooSmall
+from shared_models.logs.source import Source
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Which columns hold what; None takes the usual names."""
+
+    user: str | None = None
+    item: str | None = None
+    time: str | None = None
+    label: str | None = None
+    request: str | None = None
+
+
+def read_file(path: Path, columns: Columns) -> Source:
+    """Read a log file.
+
+    Times are seconds, or dates and times that polars reads. With a label column, rows are shown
+    items; rows of one request were shown together (without a request column: those of one user
+    and time).
+
+    Raises:
+        PathMissing, BadLog, ColumnMissing, BadValue, TooSmall: it cannot be used; the message
+            names the file, the row (the header is row 1) and what was expected.
+    """
+    raw = _read(path)
+    names = {
+        "user": columns.user or "user",
+        "item": columns.item or "item",
+        "at": columns.time or "time",
+        **({"label": columns.label} if columns.label else {}),
+        **({"request": columns.request} if columns.request else {}),
+    }
+    for name in names.values():
+        if name not in raw.columns:
+            raise ColumnMissing(path, name, raw.columns)
+    if raw.is_empty():
+        raise TooSmall(f"{path}: the log is empty")
+    events = raw.select(**{ours: pl.col(theirs) for ours, theirs in names.items()})
+    for ours in ("user", "item"):
+        _refuse(path, events[ours].is_null(), names[ours], "no value")
+    events = events.with_columns(at=_seconds(path, events["at"], names["at"]))
+    if columns.label:
+        events = _with_labels(path, events, names)
+    return Source(path.stem, events)
+
+
+def _read(path: Path) -> pl.DataFrame:
+    if not path.is_file():
+        raise PathMissing(path)
+    try:
+        if path.suffix == ".parquet":
+            return pl.read_parquet(path)
+        return pl.read_csv(path, infer_schema_length=10_000)
+    except pl.exceptions.NoDataError as error:
+        raise TooSmall(f"{path}: the file is empty") from error
+    except (pl.exceptions.PolarsError, UnicodeDecodeError, OSError) as error:
+        reason = str(error).splitlines()[0][:200]
+        raise BadLog(f"{path}: neither a CSV with a header nor Parquet: {reason}") from error
+
+
+def _seconds(path: Path, times: pl.Series, column: str) -> pl.Series:
+    if times.dtype == pl.String:
+        parsed = times.str.to_datetime(strict=False)
+        times = times.cast(pl.Float64, strict=False) if parsed.null_count() else parsed
+    if times.dtype.is_temporal():
+        times = times.cast(pl.Datetime("us")).dt.epoch("us") / 1e6
+    if not times.dtype.is_numeric():
+        raise BadValue(path, 2, column, f"expected seconds or a date and time, got {times.dtype}")
+    seconds = times.cast(pl.Float64)
+    _refuse(
+        path, seconds.is_null() | seconds.is_nan() | seconds.is_infinite(), column, "not a time"
+    )
+    _refuse(path, seconds < 0, column, "a time before 0")
+    return seconds
+
+
+def _with_labels(path: Path, events: pl.DataFrame, names: dict[str, str]) -> pl.DataFrame:
+    label = events["label"].cast(pl.Float64, strict=False)
+    _refuse(path, label.is_null() | ~label.is_in([0.0, 1.0]), names["label"], "expected 0 or 1")
+    together = ["user", "request"] if "request" in events.columns else ["user", "at"]
+    request = events.select(pl.struct(together).rank("dense"))[:, 0]
+    return events.with_columns(label=label, request=request)
+
+
+def _refuse(path: Path, wrong: pl.Series, column: str, problem: str) -> None:
+    """Complain about the first row where ``wrong`` is true."""
+    rows = wrong.arg_true()
+    if len(rows):
+        raise BadValue(path, int(rows[0]) + 2, column, problem)

@@ -1,0 +1,201 @@
+"""The moments of a log at which a device ranks, with their candidates and what the user took."""
+
+# Shapes: M moments, S candidates of all moments together, C of the largest one.
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Final
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from shared_models.contract.errors import BadSetting
+from shared_models.contract.tensors import Int64Array
+from shared_models.logs.prepared import Part, PreparedLog
+
+NEGATIVES: Final = 99
+SHORTLIST: Final = "shortlist-100"
+FULL: Final = "full"
+_MOST_SCORES: Final = 200_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Moments:
+    """Ranking tasks in order of virtual time.
+
+    Attributes:
+        user: int64 (M,).
+        at: float64 (M,), seconds.
+        seq: int64 (M,), number of the (first) event in the user's life.
+        sizes: int64 (M,), candidates of each moment.
+        candidates: int64 (S,), shuffled within each moment, one moment after the other.
+        labels: bool (S,), true where the user took it.
+    """
+
+    user: Int64Array
+    at: NDArray[np.float64]
+    seq: Int64Array
+    sizes: Int64Array
+    candidates: Int64Array
+    labels: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+    def __getitem__(self, chosen: slice) -> "Moments":
+        """Consecutive moments."""
+        start, stop, _ = chosen.indices(len(self))
+        ends = np.concatenate([[0], np.cumsum(self.sizes)])
+        rows = slice(int(ends[start]), int(ends[max(start, stop)]))
+        return Moments(
+            self.user[chosen],
+            self.at[chosen],
+            self.seq[chosen],
+            self.sizes[chosen],
+            self.candidates[rows],
+            self.labels[rows],
+        )
+
+    def padded(self) -> tuple[Int64Array, NDArray[np.bool_]]:
+        """Candidates as int64 (M, C), 0 where a moment has fewer, and which are real."""
+        known_MC = np.arange(self.sizes.max(initial=1)) < self.sizes[:, None]
+        padded_MC = np.zeros(known_MC.shape, np.int64)
+        padded_MC[known_MC] = self.candidates
+        return padded_MC, known_MC
+
+
+def replay_moments(
+    log: PreparedLog, candidates: str = SHORTLIST, *, data_seed: int = 0, part: Part = "test"
+) -> Moments:
+    """The moments of one part.
+
+    In a next-item log each event that has a history is a moment: the item taken, among ``99``
+    uniform ones that its user never takes anywhere in the log (or the full catalogue). In a log
+    of labelled exposures each request is one, with the items that were shown.
+
+    Raises:
+        BadSetting: the full catalogue at every moment would be too many scores to hold.
+    """
+    events = {"train": log.train, "validation": log.validation, "test": log.test}[part]
+    if log.task == "labelled-exposures":
+        return _in_time(_shown(events))
+    targets = events.filter(pl.col("seq") > 0)
+    if candidates == FULL:
+        return _in_time(_catalogue(targets, log.items))
+    return _in_time(_shortlists(targets, _touched(log), log.items, data_seed))
+
+
+def protocol_name(log: PreparedLog, candidates: str, data_seed: int) -> str:
+    """One line that says how the figures beside it were taken."""
+    shares = "70/10/20"
+    if log.task == "labelled-exposures":
+        shown = "candidates as shown"
+    elif candidates == FULL:
+        shown = "full catalogue"
+    else:
+        shown = f"shortlist-100: 1 taken + {NEGATIVES} never-touched, data seed {data_seed}"
+    about = log.manifest
+    return (
+        f"{about.name} ({about.hash[:8]}), {about.task}, {about.split} {shares}, {shown}, "
+        f"ties mid-rank; the split leaks: {about.leaks}"
+    )
+
+
+def _touched(log: PreparedLog) -> list[Int64Array]:
+    """The distinct items of each user, anywhere in the log."""
+    events = log.events
+    user = events["user"].to_numpy()
+    item = events["item"].to_numpy().astype(np.int64)
+    starts = np.searchsorted(user, np.arange(log.users + 1))
+    return [np.unique(item[a:b]) for a, b in pairwise(starts)]
+
+
+def _shortlists(
+    targets: pl.DataFrame, touched: list[Int64Array], items: int, data_seed: int
+) -> Moments:
+    user, seq = (targets[name].to_numpy().astype(np.int64) for name in ("user", "seq"))
+    item = targets["item"].to_numpy().astype(np.int64)
+    lists = [
+        _shortlist(int(u), int(s), int(i), touched[u], items, data_seed)
+        for u, s, i in zip(user, seq, item, strict=True)
+    ]
+    sizes = np.fromiter(map(len, lists), np.int64, len(lists))
+    candidates = np.concatenate(lists) if lists else np.zeros(0, np.int64)
+    labels = candidates == np.repeat(item, sizes)
+    return Moments(user, targets["at"].to_numpy(), seq, sizes, candidates, labels)
+
+
+def _shortlist(
+    user: int, seq: int, taken: int, touched: Int64Array, items: int, data_seed: int
+) -> Int64Array:
+    """The item taken and never-touched ones, shuffled.
+
+    Keyed by (data seed, user, seq): the same whoever asks, in whatever order.
+    """
+    rng = np.random.Generator(np.random.Philox(key=[data_seed, (user << 32) | seq]))
+    free = items - len(touched)
+    count = min(NEGATIVES, free)
+    # The r-th never-touched item is r plus the touched ones at or below it.
+    ranks = _distinct(rng, free, count)
+    negatives = ranks + 1 + np.searchsorted(touched - 1 - np.arange(len(touched)), ranks, "right")
+    return rng.permutation(np.append(negatives, taken))
+
+
+def _distinct(rng: np.random.Generator, below: int, count: int) -> Int64Array:
+    """``count`` distinct uniform numbers below ``below``."""
+    if 3 * count >= below:
+        return rng.permutation(below)[:count]
+    drawn: Int64Array = np.zeros(0, np.int64)
+    while len(drawn) < count:
+        more = np.append(drawn, rng.integers(0, below, count))
+        _, first = np.unique(more, return_index=True)
+        drawn = more[np.sort(first)][:count]
+    return drawn
+
+
+def _catalogue(targets: pl.DataFrame, items: int) -> Moments:
+    if len(targets) * items > _MOST_SCORES:
+        raise BadSetting(
+            "replay.candidates",
+            f"{len(targets)} moments x {items} items are too many scores: use {SHORTLIST}",
+        )
+    candidates = np.tile(np.arange(1, items + 1), len(targets))
+    labels = candidates == np.repeat(targets["item"].to_numpy(), items)
+    sizes = np.full(len(targets), items, np.int64)
+    user, seq = (targets[name].to_numpy().astype(np.int64) for name in ("user", "seq"))
+    return Moments(user, targets["at"].to_numpy(), seq, sizes, candidates, labels)
+
+
+def _shown(events: pl.DataFrame) -> Moments:
+    sorted_events = events.sort("user", "seq")
+    requests = sorted_events.group_by("user", "request", maintain_order=True).agg(
+        pl.col("at", "seq").first(), size=pl.len()
+    )
+    columns = (requests[name].to_numpy() for name in ("user", "at", "seq", "size"))
+    user, at, seq, size = columns
+    return Moments(
+        user.astype(np.int64),
+        at,
+        seq.astype(np.int64),
+        size.astype(np.int64),
+        sorted_events["item"].to_numpy().astype(np.int64),
+        sorted_events["label"].to_numpy() > 0,
+    )
+
+
+def _in_time(moments: Moments) -> Moments:
+    """``moments`` in order of time; of equal times the smaller user first, then the smaller seq."""
+    order = np.lexsort((moments.seq, moments.user, moments.at))
+    sizes = moments.sizes[order]
+    starts = (np.cumsum(moments.sizes) - moments.sizes)[order]
+    within = np.arange(int(sizes.sum())) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    rows = np.repeat(starts, sizes) + within
+    return Moments(
+        moments.user[order],
+        moments.at[order],
+        moments.seq[order],
+        sizes,
+        moments.candidates[rows],
+        moments.labels[rows],
+    )

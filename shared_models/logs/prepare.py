@@ -1,0 +1,81 @@
+"""From a name or a file to a prepared log, kept in a cache by its content."""
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+from filelock import FileLock
+
+from shared_models.contract.errors import PathMissing, UnknownName
+from shared_models.logs.files import Columns, read_file
+from shared_models.logs.movielens import read_movielens
+from shared_models.logs.prepared import ABOUT, PARTS, PreparedLog, open_log, write_log
+from shared_models.logs.source import Source, numbered
+from shared_models.logs.splits import SPLITS, cut
+from shared_models.logs.synthetic import World, read_synthetic
+
+__all__ = ["SOURCES", "Columns", "cache_root", "open_or_prepare", "prepare"]
+
+SOURCES: Final[Mapping[str, Callable[[], Source]]] = {
+    "movielens-100k": lambda: read_movielens(cache_root()),
+    "synthetic": lambda: read_synthetic(World()),
+}
+
+
+def cache_root() -> Path:
+    """``$CONCERTO_CACHE``, or the user's own cache folder."""
+    return Path(os.environ.get("CONCERTO_CACHE") or Path.home() / ".cache" / "concerto")
+
+
+def open_or_prepare(log: str, columns: Columns, split: str) -> PreparedLog:
+    """The prepared log of a known name, of a file, or of a folder that is one already.
+
+    Args:
+        log: ``movielens-100k``, ``synthetic``, a CSV or Parquet file, or a prepared log's folder.
+        columns: which columns of a file hold what.
+        split: ``user-tail`` or ``global-time``; a prepared log has its own.
+
+    Raises:
+        InputError: the log cannot be used; the message says why and what to do.
+    """
+    if split not in SPLITS:
+        raise UnknownName("split", split, SPLITS)
+    path = Path(log)
+    if path.is_dir():
+        return open_log(path)
+    source = source_of(log, columns)
+    root = cache_root() / "logs"
+    root.mkdir(parents=True, exist_ok=True)
+    with FileLock(root / ".lock"):
+        draft = prepare(source, split, root / f"draft-{os.getpid()}")
+        folder = root / f"{source.name}-{split}-{draft.hash[:16]}"
+        if (folder / ABOUT).is_file():
+            return open_log(folder)
+        return PreparedLog(draft.folder.rename(folder), draft.manifest)
+
+
+def source_of(log: str, columns: Columns) -> Source:
+    """Read a known log or a file."""
+    if log in SOURCES:
+        return SOURCES[log]()
+    path = Path(log)
+    if not path.suffix and not path.exists():
+        raise UnknownName("log", log, SOURCES)
+    if not path.exists():
+        raise PathMissing(path)
+    return read_file(path, columns)
+
+
+def prepare(source: Source, split: str, folder: Path) -> PreparedLog:
+    """Number, cut and write ``source`` to ``folder``."""
+    events, tables = numbered(source)
+    parts = cut(events, split)
+    about = {
+        "name": source.name,
+        "task": source.task,
+        "split": split,
+        "leaks": SPLITS[split].leaks,
+        "truth": dict(source.truth),
+    }
+    return write_log(folder, {**{part: parts[part] for part in PARTS}, **tables}, about)

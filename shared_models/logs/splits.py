@@ -1,0 +1,84 @@
+"""Which events train, which choose, and which are replayed."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import polars as pl
+
+from shared_models.contract.errors import TooSmall, UnknownName
+from shared_models.logs.prepared import PARTS
+
+TRAIN_SHARE: Final = 0.7
+TEST_SHARE: Final = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """A way to cut a log.
+
+    Attributes:
+        name: as people choose it.
+        leaks: what it lets training know that a live system would not.
+        part: expression over sorted events that gives 0 (train), 1 (validation) or 2 (test).
+    """
+
+    name: str
+    leaks: str
+    part: Callable[[], pl.Expr]
+
+
+def _user_tail() -> pl.Expr:
+    """The last fifth of each user's events tests, a tenth before it validates, rounded down."""
+    events = pl.len().over("user").cast(pl.Int64)
+    left = events - pl.col("seq")
+    test, validation = events * 20 // 100, events * 10 // 100
+    return pl.when(left <= test).then(2).when(left <= test + validation).then(1).otherwise(0)
+
+
+def _global_time() -> pl.Expr:
+    """Three spans of time, the same for everybody; what happens together stays together."""
+    at = pl.col("at")
+    first = at.quantile(TRAIN_SHARE, "lower")
+    last = at.quantile(1 - TEST_SHARE, "lower")
+    return pl.when(at > last).then(2).when(at > first).then(1).otherwise(0)
+
+
+SPLITS: Final[Mapping[str, Split]] = {
+    split.name: split
+    for split in (
+        Split(
+            "user-tail",
+            "training knows what other users did after a test event's time",
+            _user_tail,
+        ),
+        Split(
+            "global-time",
+            "nothing: training ends before validation, validation before test",
+            _global_time,
+        ),
+    )
+}
+
+
+def cut(events: pl.DataFrame, split: str) -> dict[str, pl.DataFrame]:
+    """The parts of ``events`` (sorted by user and seq) by name.
+
+    Raises:
+        UnknownName: no such split.
+        TooSmall: a part would be empty.
+    """
+    if split not in SPLITS:
+        raise UnknownName("split", split, SPLITS)
+    marked = events.with_columns(part=SPLITS[split].part())
+    parts = {
+        name: marked.filter(pl.col("part") == number).drop("part")
+        for number, name in enumerate(PARTS)
+    }
+    empty = [name for name, part in parts.items() if part.is_empty()]
+    if empty:
+        raise TooSmall(
+            f"{len(events)} events leave nothing for {' and '.join(empty)} under {split}: "
+            "users need about ten events each"
+        )
+    return parts

@@ -1,0 +1,89 @@
+"""What a device would know of a bundle, for people: ports, slots, rules, sizes, and its proof."""
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from device_client.scorer import Scorer
+from shared_models.contract.bundle import (
+    TOLERANCE,
+    Bundle,
+    BundleStore,
+    Manifest,
+    RefreshRule,
+    read_bundle,
+)
+from shared_models.contract.errors import PathMissing
+from simulator.progress import size
+
+
+def open_bundles(folder: Path) -> list[Bundle]:
+    """The bundle in ``folder``, or every one that is released in it.
+
+    Raises:
+        PathMissing: there is neither.
+        BundleError: one is damaged, or of another format.
+    """
+    if not folder.is_dir():
+        raise PathMissing(folder, "folder with a bundle")
+    store = BundleStore(folder)
+    released = store.released()
+    return [store.get(name) for name in released.values()] if released else [read_bundle(folder)]
+
+
+def inspect_bundle(bundle: Bundle, console: Console) -> None:
+    """Print what a device would know of ``bundle``, run its test vector, and say how it went.
+
+    Raises:
+        BundleRefused: a device would not activate it.
+    """
+    for name, value in facts(bundle).items():
+        console.print(f"{name:9} {value}", highlight=False, soft_wrap=True)
+    console.print(_ports(bundle.manifest))
+    scorer = Scorer(bundle)
+    scorer.verify()
+    console.print(
+        f"test vector: comes out, off by at most {scorer.test_vector_difference():.1e} "
+        f"(allowed {TOLERANCE:.0e}), on {scorer.provider}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def facts(bundle: Bundle) -> dict[str, str]:
+    """What the manifest says, by name."""
+    manifest = bundle.manifest
+    uplink = f"the newest {manifest.uplink.items} items" if manifest.uplink else "nothing"
+    return {
+        "bundle": bundle.id,
+        "method": manifest.method,
+        "log": manifest.log_hash,
+        "size": size(bundle.size),
+        "files": ", ".join(f"{name} {size(spec.size)}" for name, spec in manifest.files.items()),
+        "items": f"{manifest.features.items:,}, window {manifest.features.window}",
+        "refresh": rule(manifest.refresh),
+        "uplink": uplink,
+        "uploads": "the events that it sees" if manifest.uploads else "nothing",
+        "slots": ", ".join(f"{slot.name} {slot}" for slot in manifest.slots) or "none",
+    }
+
+
+def rule(refresh: RefreshRule) -> str:
+    """A refresh rule in words."""
+    when = {
+        "never": "never",
+        "always": "before each ranking",
+        "every-n": f"every {refresh.every} events",
+    }[refresh.rule]
+    oldest = f", believed for {refresh.max_age} events" if refresh.max_age is not None else ""
+    return when + oldest
+
+
+def _ports(manifest: Manifest) -> Table:
+    table = Table("graph", "port", "name", "type", box=None)
+    for graph, spec in manifest.graphs.items():
+        for port, tensors in (("input", spec.inputs), ("output", spec.outputs)):
+            for tensor in tensors:
+                table.add_row(graph, port, tensor.name, str(tensor))
+    return table

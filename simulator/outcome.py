@@ -1,0 +1,86 @@
+"""What remains of a run when its scores are written down: metrics by user, times and traffic."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from shared_models.contract.metrics import UserMetric, evaluate
+from shared_models.contract.tensors import Float32Array
+from simulator.ledger import Ledger
+from simulator.replay import Account
+from simulator.stage import Run
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One (method, seed), played.
+
+    Attributes:
+        method: its name.
+        seed: of the model.
+        title: as in ``duet (sasrec, seed 0)``.
+        bundle_id: what the devices ran.
+        complete: whether the whole log was played; traffic is known only then.
+        metrics: by name.
+        sources: how many rankings were made with what.
+        latencies: float32, measured seconds of each ranking.
+        accounts: the last word of each device process.
+        seconds: measured, of the whole replay.
+    """
+
+    method: str
+    seed: int
+    title: str
+    bundle_id: str
+    complete: bool
+    metrics: Mapping[str, UserMetric]
+    sources: Mapping[str, int]
+    latencies: Float32Array
+    accounts: tuple[Account, ...]
+    seconds: float
+
+    @property
+    def recommendations(self) -> int:
+        """Completed rankings, stale and default ones included."""
+        return len(self.latencies)
+
+
+def outcome_of(run: Run, users: int) -> Outcome:
+    """What ``run`` found until now, over a log of ``users`` users."""
+    tally = run.replay.tally
+    ranked = np.flatnonzero(tally.ranked)
+    return Outcome(
+        method=run.resolved.method,
+        seed=run.seed,
+        title=run.title,
+        bundle_id=run.trained.bundle.id,
+        complete=bool(run.accounts),
+        metrics=evaluate(tally.evaluated(ranked), users),
+        sources=tally.source_counts(),
+        latencies=tally.seconds[ranked],
+        accounts=tuple(run.accounts),
+        seconds=run.seconds,
+    )
+
+
+def ledger_of(*outcomes: Outcome) -> Ledger:
+    """The traffic of some runs."""
+    ledger = Ledger()
+    for outcome in outcomes:
+        for account in outcome.accounts:
+            ledger.add(outcome.method, outcome.seed, account.done.traffic)
+    return ledger
+
+
+def observed(outcomes: Iterable[Outcome]) -> pl.DataFrame:
+    """Events that each user's device handed to its outbox: method, seed, user, events."""
+    rows = [
+        (outcome.method, outcome.seed, entry.user, entry.count)
+        for outcome in outcomes
+        for account in outcome.accounts
+        for entry in account.done.observed
+    ]
+    schema = {"method": pl.String, "seed": pl.Int64, "user": pl.Int64, "events": pl.Int64}
+    return pl.DataFrame(rows, schema=schema, orient="row").sort("method", "seed", "user")

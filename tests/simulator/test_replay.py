@@ -1,0 +1,153 @@
+"""The replay over fake device processes: same figures for any number of them, and no hangs."""
+
+import asyncio
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from shared_models.contract.errors import RunFailed
+from shared_models.contract.metrics import bootstrap_interval, evaluate
+from shared_models.logs.moments import Moments
+from simulator.coordinator import Coordinator
+from simulator.replay import Account, Replay, Rules, Share, parts
+from tests.simulator.conftest import USERS, FakeDevices, make_bundle, make_moments
+
+Crowd = Callable[..., list[FakeDevices]]
+WINDOWS = {user: [user + 1, 2 * user + 1] for user in range(USERS)}
+RULES = Rules(round_events=25, device='{"rule":"never"}')
+
+
+async def play(
+    crowd: Crowd, moments: Moments, count: int, rules: Rules = RULES
+) -> tuple[Replay, list[Account], list[FakeDevices]]:
+    bundle = make_bundle()
+    replay = Replay(moments, WINDOWS, bundle, rules)
+    async with Coordinator() as coordinator:
+        fakes = crowd(coordinator.address, count, bundle)
+        accounts = await replay.play(await coordinator.gathered(count, 10))
+    return replay, accounts, fakes
+
+
+def everything(replay: Replay) -> tuple[bytes, ...]:
+    """All that a replay found, to the last bit."""
+    tally = replay.tally
+    found = evaluate(tally.evaluated(np.arange(len(tally.sources))), USERS)
+    intervals = [repr(bootstrap_interval(metric, draws=20)).encode() for metric in found.values()]
+    return (tally.scores.tobytes(), tally.sources.tobytes(), tally.ages.tobytes(), *intervals)
+
+
+@pytest.mark.parametrize("count", [2, 4, USERS + 2])
+async def test_the_number_of_device_processes_changes_nothing_to_the_last_bit(
+    crowd: Crowd, moments: Moments, count: int
+) -> None:
+    alone, _, _ = await play(crowd, moments, 1)
+
+    together, _, _ = await play(crowd, moments, count)
+
+    assert everything(together) == everything(alone)
+
+
+async def test_the_size_of_a_round_changes_nothing_where_users_do_not_meet(
+    crowd: Crowd, moments: Moments
+) -> None:
+    few, _, _ = await play(crowd, moments, 2, Rules(round_events=50))
+
+    many, _, _ = await play(crowd, moments, 2, Rules(round_events=3))
+
+    assert everything(many) == everything(few)
+
+
+async def test_a_device_learns_what_was_taken_only_after_it_ranked(
+    crowd: Crowd, moments: Moments
+) -> None:
+    _, _, (fake,) = await play(crowd, moments, 1)
+
+    taken = moments.candidates[moments.labels]
+    for user in range(USERS):
+        assert fake.seen[user] == WINDOWS[user] + taken[moments.user == user].tolist()
+
+
+async def test_every_user_lives_in_one_process_and_settings_reach_all(
+    crowd: Crowd, moments: Moments
+) -> None:
+    _, _, fakes = await play(crowd, moments, 3)
+
+    assert sorted(user for fake in fakes for user in fake.seen) == list(range(USERS))
+    assert {fake.settings for fake in fakes} == {RULES.device}
+
+
+async def test_accounts_name_each_process_and_its_provider(crowd: Crowd, moments: Moments) -> None:
+    _, accounts, _ = await play(crowd, moments, 3)
+
+    assert sorted(account.pid for account in accounts) == [0, 1, 2]
+    assert {account.ready.provider for account in accounts} == {"FakeProvider"}
+
+
+async def test_rounds_meet_at_a_barrier_where_the_cloud_reads_across_users(
+    crowd: Crowd, moments: Moments
+) -> None:
+    bundle = make_bundle(cross_user=True)
+    replay = Replay(moments, WINDOWS, bundle, RULES)
+    seen: list[int] = []
+
+    async with Coordinator() as coordinator:
+        crowd(coordinator.address, 3, bundle, on_round=lambda _, number: seen.append(number))
+        await replay.play(await coordinator.gathered(3, 10))
+
+    assert len(seen) == 3 * len(parts(len(moments), RULES.round_events))
+    assert seen == sorted(seen), "a process began a round before another ended the one before it"
+
+
+def test_a_whole_catalogue_is_not_sent() -> None:
+    replay = Replay(make_moments(20), WINDOWS, make_bundle(), Rules(whole_catalogue=True))
+
+    order = replay._round(replay._parts[0], Share(0, 1))
+
+    assert {moment.candidates for moment in order.moments} == {b""}
+    assert [len(moment.outcome) for moment in order.moments] == [1] * 20
+
+
+async def test_a_process_that_dies_ends_the_run_at_once(crowd: Crowd, moments: Moments) -> None:
+    bundle = make_bundle()
+    replay = Replay(moments, WINDOWS, bundle, RULES)
+
+    async with Coordinator() as coordinator:
+        crowd(coordinator.address, 3, bundle, dies_in_round=2)
+        links = await coordinator.gathered(3, 10)
+        async with asyncio.timeout(10):
+            with pytest.raises(RunFailed, match="device process 2 went away"):
+                await replay.play(links)
+
+    assert replay.tally.ranked.any(), "what was measured until then is kept"
+    assert not replay.tally.ranked.all()
+
+
+async def test_missing_processes_are_told_after_the_timeout(crowd: Crowd) -> None:
+    async with Coordinator() as coordinator:
+        crowd(coordinator.address, 1, make_bundle())
+
+        with pytest.raises(RunFailed, match=r"1 of 2 device processes"):
+            await coordinator.gathered(2, 0.5)
+
+
+async def test_a_process_that_runs_another_bundle_is_refused(
+    crowd: Crowd, moments: Moments
+) -> None:
+    replay = Replay(moments, WINDOWS, make_bundle(cross_user=True), RULES)
+
+    async with Coordinator() as coordinator:
+        crowd(coordinator.address, 1, make_bundle())
+        links = await coordinator.gathered(1, 10)
+        with pytest.raises(RunFailed, match="runs bundle"):
+            await replay.play(links)
+
+
+def test_rounds_cover_the_log_in_order() -> None:
+    cut = parts(10, 4)
+
+    assert [(part.number, part.start, part.stop) for part in cut] == [
+        (1, 0, 4),
+        (2, 4, 8),
+        (3, 8, 10),
+    ]

@@ -1,0 +1,209 @@
+"""What is written of an experiment: metrics.json, the ledger, and the table that people read."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+import pytest
+from rich.console import Console
+
+from shared_models.contract.errors import RunFailed
+from shared_models.logs.moments import Moments
+from simulator.cache import Resolved, Trained
+from simulator.coordinator import Coordinator
+from simulator.replay import Replay, Rules
+from simulator.results import Results
+from simulator.scenario import Scenario
+from simulator.stage import Run
+from simulator.summary import table
+from tests.simulator.conftest import MOMENTS, USERS, FakeDevices, make_bundle, make_moments
+
+Crowd = Callable[..., list[FakeDevices]]
+WINDOWS = {user: [user + 1] for user in range(USERS)}
+METRICS = ("auc", "gauc", "uauc", "hr@10", "ndcg@10", "mrr")
+
+
+async def played(
+    crowd: Crowd, method: str, seed: int, count: int, *, dies_in_round: int | None = None
+) -> Run:
+    bundle = make_bundle()
+    # Another seed plays other windows, so that its scores differ.
+    windows = {user: [*items, seed + 1] for user, items in WINDOWS.items()}
+    replay = Replay(make_moments(), windows, bundle, Rules(round_events=20))
+    resolved = Resolved(method, "sasrec", (), "key", {})
+    run = Run(resolved, seed, Trained(Path("bundles"), bundle), replay)
+    async with Coordinator() as coordinator:
+        crowd(coordinator.address, count, bundle, dies_in_round=dies_in_round)
+        links = await coordinator.gathered(count, 10)
+        try:
+            run.accounts = await replay.play(links)
+        except RunFailed:
+            assert dies_in_round is not None
+    return run
+
+
+async def written(crowd: Crowd, out: Path, count: int) -> Results:
+    scenario = Scenario(methods=("base", "duet"), seeds=(0, 1), out=out)
+    results = Results(scenario, "a protocol", USERS)
+    for method, offset in (("base", 0), ("duet", 10)):
+        for seed in (0, 1):
+            results.add(await played(crowd, method, seed + offset, count), [1])
+    return results
+
+
+def metrics_json(out: Path) -> dict[str, object]:
+    found: dict[str, object] = json.loads((out / "metrics.json").read_text())
+    return found
+
+
+async def test_metrics_json_holds_what_scripts_rely_on(crowd: Crowd, tmp_path: Path) -> None:
+    await written(crowd, tmp_path, 2)
+
+    found = json.loads((tmp_path / "metrics.json").read_text())
+
+    assert found["protocol"] == "a protocol"
+    assert list(found["methods"]) == ["base", "duet"]
+    for method in found["methods"].values():
+        for name in METRICS:
+            assert set(method[name]) == {"mean", "sd", "low", "high"}
+            assert method[name]["low"] <= method[name]["mean"] <= method[name]["high"]
+        assert set(method["latency_ms"]) == {"p50", "p95"}
+        assert method["sources"]["overlay"] == method["recommendations"] == 2 * MOMENTS
+        assert method["bytes_up_per_rec"] == 10 * USERS / MOMENTS
+        assert method["bytes_down_per_rec"] > 0
+        assert method["complete"]
+    assert set(found["differences"]["duet-base"]["auc"]) == {"mean", "low", "high"}
+    assert found["totals"]["recommendations"] == 4 * MOMENTS
+    assert found["totals"]["bytes"]["refresh"]["up"] == 4 * 10 * USERS
+    assert "bundle" not in found["totals"]["bytes"]
+
+
+async def test_bundle_bytes_stand_apart_because_each_process_fetches_its_own(
+    crowd: Crowd, tmp_path: Path
+) -> None:
+    await written(crowd, tmp_path, 3)
+
+    found = json.loads((tmp_path / "metrics.json").read_text())
+
+    assert found["measured"]["bytes"]["bundle"]["down"] == 4 * 3 * 1000
+
+
+async def test_files_do_not_depend_on_the_number_of_processes(crowd: Crowd, tmp_path: Path) -> None:
+    texts, ledgers, rankings = [], [], []
+    for count in (1, 4):
+        out = tmp_path / str(count)
+        await written(crowd, out, count)
+        found = json.loads((out / "metrics.json").read_text())
+        found.pop("measured")
+        texts.append(json.dumps(found))
+        ledgers.append(pl.read_parquet(out / "ledger.parquet").filter(pl.col("user").is_not_null()))
+        rankings.append(pl.read_parquet(out / "rankings-duet-11.parquet"))
+
+    assert texts[0] == texts[1]
+    assert ledgers[0].equals(ledgers[1])
+    assert rankings[0].equals(rankings[1])
+
+
+async def test_every_moment_is_written_with_its_rank_and_provenance(
+    crowd: Crowd, tmp_path: Path, moments: Moments
+) -> None:
+    await written(crowd, tmp_path, 2)
+
+    frame = pl.read_parquet(tmp_path / "rankings-base-0.parquet")
+
+    assert frame["user"].to_list() == moments.user.tolist()
+    assert frame["scores"].list.len().to_list() == moments.sizes.tolist()
+    assert frame["source"].unique().to_list() == ["overlay"]
+    by_hand = []
+    for scores, taken in zip(frame["scores"], labels_by_moment(moments), strict=True):
+        own = scores[taken]
+        by_hand.append(1 + sum(score > own for score in scores))
+    assert frame["rank"].to_list() == by_hand
+
+
+def labels_by_moment(moments: Moments) -> list[int]:
+    """Where in each moment's candidates the taken one stands."""
+    found, start = [], 0
+    for length in moments.sizes.tolist():
+        found.append(moments.labels[start : start + length].tolist().index(True))
+        start += length
+    return found
+
+
+async def test_a_run_that_was_cut_short_leaves_a_readable_report(
+    crowd: Crowd, tmp_path: Path
+) -> None:
+    results = Results(Scenario(methods=("base",), out=tmp_path), "a protocol", USERS)
+
+    results.add(await played(crowd, "base", 0, 2, dies_in_round=3), [1])
+
+    base = json.loads((tmp_path / "metrics.json").read_text())["methods"]["base"]
+    assert not base["complete"]
+    assert 0 < base["recommendations"] < MOMENTS
+    assert 0 <= base["auc"]["mean"] <= 1
+    assert base["bytes_up_per_rec"] is None, "traffic is only known at a run's end"
+
+
+async def test_a_run_that_ranked_nothing_writes_nothing(crowd: Crowd, tmp_path: Path) -> None:
+    results = Results(Scenario(out=tmp_path / "out"), "a protocol", USERS)
+
+    results.add(await played(crowd, "base", 0, 1, dies_in_round=1), [1])
+
+    assert not (tmp_path / "out").exists()
+
+
+async def test_results_are_replaced_file_by_file_and_leave_no_drafts(
+    crowd: Crowd, tmp_path: Path
+) -> None:
+    (tmp_path / "metrics.json").write_text("old")
+    (tmp_path / "notes.txt").write_text("mine")
+
+    await written(crowd, tmp_path, 1)
+
+    assert "methods" in metrics_json(tmp_path)
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+    assert [path for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+async def test_the_environment_names_every_process_and_what_it_loaded(
+    crowd: Crowd, tmp_path: Path
+) -> None:
+    await written(crowd, tmp_path, 3)
+
+    found = json.loads((tmp_path / "environment.json").read_text())
+
+    assert [device["pid"] for device in found["devices"]] == [0, 1, 2]
+    assert found["devices"][0]["modules"] == ["numpy"]
+    assert found["devices"][0]["provider"] == "FakeProvider"
+    assert "simulator" in found["simulator"]["modules"]
+    assert found["clouds"] == [{"pid": 1}]
+
+
+async def test_the_table_shows_each_method_and_what_it_gains(crowd: Crowd, tmp_path: Path) -> None:
+    results = await written(crowd, tmp_path, 1)
+    console = Console(width=200, record=True, file=None, quiet=False)
+
+    with console.capture() as capture:
+        console.print(table(results.summary))
+
+    text = capture.get()
+    for word in ("base", "duet", "duet - base", "AUC", "GAUC", "HR@10", "NDCG@10", "p95 ms"):
+        assert word in text
+
+
+async def test_what_devices_observed_is_kept_for_the_journal_to_be_checked(
+    crowd: Crowd, tmp_path: Path
+) -> None:
+    await written(crowd, tmp_path, 2)
+
+    observed = pl.read_parquet(tmp_path / "observed.parquet")
+
+    assert observed.filter(method="base", seed=0)["events"].sum() == MOMENTS + 2 * USERS
+
+
+@pytest.mark.parametrize("name", ["scenario.yaml", "environment.json", "ledger.parquet"])
+async def test_a_run_says_what_it_was(crowd: Crowd, tmp_path: Path, name: str) -> None:
+    await written(crowd, tmp_path, 1)
+
+    assert (tmp_path / name).stat().st_size > 0
