@@ -77,13 +77,13 @@ class Bundles:
         """
         name, announced = self._one_method(method), ""
         while True:
-            bundle_id = self._released.get(name, announced)
-            if bundle_id != announced:
+            seen = self._released
+            if (bundle_id := seen.get(name, announced)) != announced:
                 announced = bundle_id
                 yield Release(method=name, bundle_id=bundle_id)
-            seen = self._released
             async with self._changed:
-                await self._changed.wait_for(lambda seen=seen: self._released is not seen)
+                while self._released is seen:
+                    await self._changed.wait()
 
     async def watch(self, every: float) -> None:
         """Look for new releases each ``every`` seconds, for ever."""

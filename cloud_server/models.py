@@ -79,35 +79,15 @@ class Models:
         return bundle, trained
 
     def _serve(self, bundle: Bundle, trained: Trained | None) -> Served:
-        if trained is None:
-            return Served(bundle.manifest, None, None)
-        return Served(
-            bundle.manifest, self._personalizer(bundle, trained), self._ranker(bundle, trained)
-        )
-
-    def _personalizer(self, bundle: Bundle, trained: Trained) -> Personalizer | None:
-        if not isinstance(trained.method, Personalizes):
-            return None
-        return Personalizer(
-            trained.method,
-            trained.model,
-            bundle.id,
-            bundle.manifest,
-            codec=self._settings.codec,
-            largest=self._settings.largest_batch,
-            room=self._settings.room,
-        )
-
-    def _ranker(self, bundle: Bundle, trained: Trained) -> CloudRanker | None:
-        if not isinstance(trained.method, RanksInCloud):
-            return None
-        return CloudRanker(
-            trained.method,
-            trained.model,
-            bundle.manifest.features,
-            largest=self._settings.largest_batch,
-            room=self._settings.room,
-        )
+        """Start what the method offers."""
+        manifest, personalizer, ranker = bundle.manifest, None, None
+        if trained is not None and isinstance(trained.method, Personalizes):
+            personalizer = Personalizer(
+                trained.method, trained.model, bundle.id, manifest, self._settings
+            )
+        if trained is not None and isinstance(trained.method, RanksInCloud):
+            ranker = CloudRanker(trained.method, trained.model, manifest.features, self._settings)
+        return Served(manifest, personalizer, ranker)
 
 
 def _torch_device(name: str) -> torch.device:

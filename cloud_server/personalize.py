@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from torch import nn
 
 from cloud_server.batcher import Batcher, padded_rows
+from cloud_server.settings import ServeSettings
 from protos.v1 import collaboration_pb2
 from shared_models.contract.bundle import Manifest
 from shared_models.contract.errors import BundleIncompatible
 from shared_models.contract.features import encode_windows
 from shared_models.contract.overlay import Overlay, overlay_to_proto
-from shared_models.contract.tensors import Codec, Int64Array
+from shared_models.contract.tensors import Int64Array
 from shared_models.method import Personalizes
 
 
@@ -22,9 +23,7 @@ class Personalizer:
         model: its trained module.
         bundle_id: whose slots they are.
         manifest: of that bundle.
-        codec: how the values travel.
-        largest: most rows in one forward pass.
-        room: most refreshes that wait.
+        settings: codec, and how many refreshes share a pass or wait.
 
     Raises:
         BundleIncompatible: the manifest names no uplink, so nothing could be asked.
@@ -36,17 +35,16 @@ class Personalizer:
         model: nn.Module,
         bundle_id: str,
         manifest: Manifest,
-        *,
-        codec: Codec,
-        largest: int,
-        room: int,
+        settings: ServeSettings,
     ) -> None:
         if manifest.uplink is None:
             raise BundleIncompatible(f"bundle {bundle_id[:12]} has slots to write, but no uplink")
         self._method, self._model, self._bundle_id = method, model, bundle_id
         self._features, self._length = manifest.features, manifest.uplink.items
-        self._codec = codec
-        self._batcher = Batcher(self._overlays, largest=largest, room=room, name="personalize")
+        self._codec = settings.codec
+        self._batcher = Batcher(
+            self._overlays, largest=settings.largest_batch, room=settings.room, name="personalize"
+        )
 
     async def overlay_for(
         self, refresh: collaboration_pb2.Refresh, *, waits: bool, expires: float | None

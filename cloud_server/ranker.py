@@ -7,6 +7,7 @@ import numpy as np
 from torch import nn
 
 from cloud_server.batcher import Batcher, padded_rows
+from cloud_server.settings import ServeSettings
 from protos.v1 import collaboration_pb2
 from shared_models.contract.features import FeatureSpec, encode_windows
 from shared_models.contract.tensors import Codec, Float32Array, tensor_to_proto
@@ -20,8 +21,7 @@ class CloudRanker:
         method: what can rank.
         model: its trained module.
         features: how windows and candidates are encoded.
-        largest: most rows in one forward pass.
-        room: most asks that wait.
+        settings: how many asks share a pass or wait.
     """
 
     def __init__(
@@ -29,12 +29,12 @@ class CloudRanker:
         method: RanksInCloud,
         model: nn.Module,
         features: FeatureSpec,
-        *,
-        largest: int,
-        room: int,
+        settings: ServeSettings,
     ) -> None:
         self._method, self._model, self._features = method, model, features
-        self._batcher = Batcher(self._rank, largest=largest, room=room, name="rank")
+        self._batcher = Batcher(
+            self._rank, largest=settings.largest_batch, room=settings.room, name="rank"
+        )
 
     async def scores_for(
         self, rank: collaboration_pb2.Rank, *, waits: bool, expires: float | None

@@ -27,6 +27,7 @@ def run_server(settings: ServeSettings) -> None:
 
     Raises:
         InputError: nothing to serve, or the port is taken.
+        KeyboardInterrupt: after Ctrl-C, once all is closed.
     """
     asyncio.run(serve(settings, ready=_announce))
 

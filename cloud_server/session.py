@@ -41,7 +41,7 @@ class Services:
 
 
 class Session:
-    """One device's conversation. It opens with a hello; a bad ask is answered and changes nothing."""
+    """One device's conversation: it opens with a hello, and a bad ask does not end it."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
@@ -131,7 +131,7 @@ class _Device:
             raise BadAsk(f"{length} entries in one ask, at most {self.services.largest_list}")
 
     def _expires(self) -> float | None:
-        """When nobody wants the answer any more; a replay always does, so that load alters nothing."""
+        """When nobody wants the answer any more; a replay always does: load must not alter it."""
         if self.waits:
             return None
         return asyncio.get_running_loop().time() + self.services.patience_s

@@ -21,7 +21,7 @@ from simulator.progress import Display
 from simulator.replay import Replay, Rules
 from simulator.results import Results
 from simulator.scenario import Scenario
-from simulator.stage import Run, Stage
+from simulator.stage import Run, open_stage
 from simulator.tally import Tally
 from simulator.windows import initial_windows, window_length
 
@@ -99,8 +99,7 @@ async def _train(plan: Plan, display: Display) -> list[tuple[Resolved, int, Trai
 async def _replay(
     plan: Plan, trained: list[tuple[Resolved, int, Trained]], results: Results, display: Display
 ) -> None:
-    flags = plan.scenario.cloud_flags
-    async with Stage(plan.scenario.folder, plan.scenario.devices, flags) as stage:
+    async with open_stage(plan.scenario) as stage:
         for resolved, seed, model in trained:
             run = _run(plan, resolved, seed, model, display)
             try:

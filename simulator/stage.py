@@ -2,17 +2,18 @@
 
 import shutil
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
+from tempfile import TemporaryDirectory
+from typing import Final
 
 from simulator.cache import CLOUD, Resolved, Trained
 from simulator.coordinator import Coordinator, DeviceLink
 from simulator.fleet import Fleet, Process
 from simulator.replay import Account, Replay
+from simulator.scenario import Scenario
 
 DEVICE: Final = "device_client.cli"
 _ANY_PORT: Final = "127.0.0.1:0"
@@ -41,44 +42,43 @@ class Run:
         return self.resolved.title(self.seed)
 
 
+@asynccontextmanager
+async def open_stage(scenario: Scenario) -> AsyncIterator["Stage"]:
+    """A stage for ``scenario``; whoever leaves it leaves no process behind."""
+    with TemporaryDirectory(prefix="concerto-") as downloads:
+        async with Fleet(scenario.folder / "logs") as fleet, Coordinator() as coordinator:
+            yield Stage(scenario, fleet, coordinator, Path(downloads))
+
+
 class Stage:
-    """Starts what a run needs and plays it; an async context manager that leaves nothing behind.
+    """Starts what a run needs, and plays it.
 
     Args:
-        folder: where logs of processes and the cloud's journals go.
-        devices: number of device processes.
-        flags: ``path=value`` settings of the serving cloud.
+        scenario: says how many devices, and how the cloud serves.
+        fleet: where processes are started.
+        coordinator: where device processes dial in.
+        downloads: each process downloads its own bundles there, as a phone would, so that their
+            bytes are counted.
         clock: monotonic seconds, for what is measured.
+
+    Attributes:
+        cloud_pids: every cloud process so far.
     """
 
     def __init__(
         self,
-        folder: Path,
-        devices: int,
-        flags: Sequence[str] = (),
+        scenario: Scenario,
+        fleet: Fleet,
+        coordinator: Coordinator,
+        downloads: Path,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._folder, self._count, self._flags, self._clock = folder, devices, flags, clock
-        self._fleet = Fleet(folder / "logs")
-        self._coordinator = Coordinator()
-        self._open = AsyncExitStack()
+        self._scenario, self._fleet, self._coordinator = scenario, fleet, coordinator
+        self._downloads, self._clock = downloads, clock
         self._cloud_address = _ANY_PORT
         self._devices: list[Process] = []
         self._links: list[DeviceLink] = []
         self.cloud_pids: list[int] = []
-
-    async def __aenter__(self) -> Self:
-        await self._open.enter_async_context(self._fleet)
-        await self._open.enter_async_context(self._coordinator)
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self._open.__aexit__(kind, error, trace)
 
     async def play(self, run: Run) -> None:
         """Serve the run's bundle and replay it; fills ``run``.
@@ -103,7 +103,7 @@ class Stage:
 
     async def _serve(self, run: Run) -> Process:
         name = f"{run.resolved.method}-{run.seed}"
-        journal = self._folder / "journals" / name / "journal.sqlite"
+        journal = self._scenario.folder / "journals" / name / "journal.sqlite"
         # What an earlier run stored is not this one's past.
         shutil.rmtree(journal.parent, ignore_errors=True)
         journal.parent.mkdir(parents=True)
@@ -117,7 +117,7 @@ class Stage:
             self._cloud_address,
             "--journal",
             str(journal),
-            *(part for flag in self._flags for part in ("--set", flag)),
+            *(part for flag in self._scenario.cloud_flags for part in ("--set", flag)),
         )
         self.cloud_pids.append(cloud.pid)
         # Devices know one address: every cloud of this stage takes the first one's.
@@ -126,8 +126,10 @@ class Stage:
 
     async def _gather(self) -> None:
         places = ("--cloud", self._cloud_address, "--simulation", self._coordinator.address)
-        self._devices = [
-            self._fleet.start(f"device-{index}", DEVICE, "run", *places)
-            for index in range(self._count)
-        ]
-        self._links = await self._fleet.while_alive(self._coordinator.gathered(self._count))
+        for index in range(self._scenario.devices):
+            name = f"device-{index}"
+            own = ("--bundles", str(self._downloads / name))
+            self._devices.append(self._fleet.start(name, DEVICE, "run", *places, *own))
+        self._links = await self._fleet.while_alive(
+            self._coordinator.gathered(self._scenario.devices)
+        )
