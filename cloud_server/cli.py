@@ -103,8 +103,7 @@ def serve(
     fields = {**parse_settings(set_ or []), "bundles": bundles, "listen": listen}
     if journal is not None:
         fields["journal"] = journal
-    settings = validated(ServeSettings, "cloud", fields)
-    run_server(settings, lambda address: print(f"listening on {address}", flush=True))
+    run_server(validated(ServeSettings, "cloud", fields))
 
 
 def main() -> None:

@@ -12,11 +12,11 @@ class TrainSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    epochs: PositiveInt = Field(20, description="Most epochs of a stage.")
+    epochs: PositiveInt = Field(40, description="Most epochs of a stage.")
     patience: PositiveInt = Field(3, description="Epochs without a better validation AUC.")
     rows: PositiveInt = Field(256, description="Positives, or exposures, in a batch.")
     negatives: PositiveInt = Field(4, description="Drawn for each positive, anew each epoch.")
-    learning_rate: PositiveFloat = 1e-3
+    learning_rate: PositiveFloat = 2e-3
     weight_decay: NonNegativeFloat = 0.0
     validation_rows: PositiveInt = Field(10_000, description="Most rows to validate on.")
     validation_negatives: PositiveInt = 20

@@ -24,7 +24,7 @@ class TrunkConfig(BaseModel):
     dropout: float = Field(0.2, ge=0, lt=1, description="Share of embedding values dropped.")
     embedding_scale: float = Field(0.05, gt=0, description="Standard deviation at the start.")
     popularity_bias: bool = Field(
-        True, description="Start each item's bias at the log of its popularity instead of 0."
+        False, description="Start each item's bias at the log of its popularity instead of 0."
     )
 
     @model_validator(mode="after")

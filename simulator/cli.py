@@ -3,7 +3,7 @@
 import asyncio
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 from rich.console import Console
@@ -11,9 +11,13 @@ from rich.console import Console
 from shared_models.contract.errors import BadSetting, ConcertoError
 from simulator.compose import compose
 from simulator.data_cli import data
+from simulator.experiment import perform, plan
 from simulator.fleet import end_like_ctrl_c
+from simulator.inspection import inspect_bundle, open_bundles
+from simulator.progress import Display
+from simulator.summary import table
 
-# What reads logs or runs graphs is imported by the verbs that need it, so that help is quick.
+INTERRUPTED: Final = 130
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
 app.add_typer(data, name="data")
@@ -63,15 +67,14 @@ def run(
         "out": out,
     }
     chosen = compose(scenario, _given(**options), set_ or [])
-
-    from simulator.experiment import perform, plan
-    from simulator.progress import Display
-    from simulator.summary import table
-
     console = _console()
     end_like_ctrl_c()
-    with Display(console) as display:
-        results = asyncio.run(perform(plan(chosen), display))
+    try:
+        with Display(console) as display:
+            results = asyncio.run(perform(plan(chosen), display))
+    except KeyboardInterrupt:
+        print(f"interrupted: what was measured until now lies in {chosen.folder}", file=sys.stderr)
+        raise typer.Exit(INTERRUPTED) from None
     console.print(results.summary["protocol"], soft_wrap=True, highlight=False)
     console.print(table(results.summary))
     console.print(f"results: {results.folder}", soft_wrap=True, highlight=False)
@@ -83,8 +86,6 @@ def inspect(
     bundle: Annotated[Path, typer.Argument(help="Folder of a bundle, or one with released ones.")],
 ) -> None:
     """Print what a device would know of a bundle, and whether its test vector comes out."""
-    from simulator.inspection import inspect_bundle, open_bundles
-
     for found in open_bundles(bundle):
         inspect_bundle(found, _console())
 
@@ -96,9 +97,6 @@ def main() -> None:
     except ConcertoError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
 
 
 def _console() -> Console:

@@ -14,7 +14,7 @@ class Config(MethodConfig):
 
     code: PositiveInt = Field(32, description="Width Z of the latent code.")
     generator_window: PositiveInt = Field(
-        10, description="Events that the generator sees, G; may exceed the scorer's window."
+        20, description="Events that the generator sees, G; may exceed the scorer's window."
     )
     max_lag: NonNegativeInt = Field(
         20,

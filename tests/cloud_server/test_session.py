@@ -1,0 +1,287 @@
+"""The conversation of a device with its cloud, over a real connection."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.cloud_server.conftest import (
+    SLOTS,
+    UPLINK,
+    WINDOW,
+    Cloud,
+    OpenCloud,
+    SilentMethod,
+    TinyMethod,
+    make_bundle,
+    release,
+)
+
+from protos.v1 import tensor_pb2
+from protos.v1.collaboration_pb2 import Hello, Rank, Refresh, Upload
+from shared_models.contract.bundle import Bundle
+from shared_models.contract.overlay import overlay_from_proto
+from shared_models.contract.tensors import tensor_from_proto
+
+
+async def test_a_session_opens_with_a_hello(cloud: Cloud, bundle: Bundle) -> None:
+    device = cloud.device()
+
+    early = await device.ask(refresh=Refresh(items=[1]))
+    hello = await device.hello(bundle)
+    later = await device.ask(refresh=Refresh(items=[1]))
+
+    assert (early.fault.code, early.WhichOneof("body")) == ("bad-ask", None)
+    assert hello.welcome.events_stored == 0
+    assert later.WhichOneof("body") == "overlay"
+    await device.leave()
+
+
+async def test_a_refresh_returns_the_slots_that_the_method_wrote(
+    cloud: Cloud, bundle: Bundle, method: TinyMethod, network: Any
+) -> None:
+    device = cloud.device()
+    await device.hello(bundle)
+
+    answer = await device.ask(refresh=Refresh(items=[4, 9], events_seen=12))
+
+    uplink = np.zeros((1, UPLINK), np.int64)
+    uplink[0, :2] = [4, 9]
+    expected = method.personalize(network, uplink)
+    overlay = overlay_from_proto(answer.overlay, bundle.id)
+    overlay.check(bundle.manifest.slots)
+    assert overlay.events_seen == 12
+    assert set(overlay.slots) == set(SLOTS)
+    for name, values in overlay.slots.items():
+        np.testing.assert_allclose(values, expected[name][0], atol=1e-3)
+    assert {slot.codec for slot in answer.overlay.slots} == {tensor_pb2.CODEC_F16}
+
+
+async def test_the_codec_of_overlays_is_a_setting(open_cloud: OpenCloud, bundle: Bundle) -> None:
+    async with open_cloud(codec="f32") as cloud:
+        device = cloud.device()
+        await device.hello(bundle)
+
+        answer = await device.ask(refresh=Refresh(items=[4]))
+
+    assert {slot.codec for slot in answer.overlay.slots} == {tensor_pb2.CODEC_F32}
+
+
+async def test_the_newest_items_of_an_uplink_count_and_unknown_ones_are_padding(
+    cloud: Cloud, bundle: Bundle, method: TinyMethod
+) -> None:
+    device = cloud.device()
+    await device.hello(bundle)
+
+    await device.ask(refresh=Refresh(items=[1, 2, 3, 4, 999, 6, 7, 8, 50]))
+
+    assert method.asked[0].tolist()[0] == [3, 4, 0, 6, 7, 8, 50]
+
+
+async def test_rank_returns_a_float32_score_for_each_candidate(
+    cloud: Cloud, bundle: Bundle, method: TinyMethod, network: Any
+) -> None:
+    device = cloud.device()
+    await device.hello(bundle)
+
+    answer = await device.ask(rank=Rank(items=[1, 2], candidates=[7, 8, 9]))
+
+    windows, candidates = np.zeros((8, WINDOW), np.int64), np.zeros((8, 3), np.int64)
+    windows[0, :2], candidates[0] = [1, 2], [7, 8, 9]
+    expected = method.rank(network, windows, candidates)[0]
+    assert answer.scores.values.codec == tensor_pb2.CODEC_F32
+    assert (tensor_from_proto(answer.scores.values) == expected).all()
+
+
+async def test_rank_asks_of_different_lengths_get_their_own_scores(
+    cloud: Cloud, bundle: Bundle
+) -> None:
+    async def scores(count: int) -> list[float]:
+        device = cloud.device()
+        await device.hello(bundle, user=count, waits=True)
+        ask = Rank(items=[count], candidates=range(1, count + 1))
+        answer = await device.ask(rank=ask)
+        return list(tensor_from_proto(answer.scores.values))
+
+    alone = [await scores(count) for count in (3, 5, 3, 1)]
+    together = await asyncio.gather(*(scores(count) for count in (3, 5, 3, 1)))
+
+    assert [len(row) for row in together] == [3, 5, 3, 1]
+    assert together == alone
+
+
+@pytest.mark.parametrize("together", [1, 3, 8, 9, 40, 64])
+async def test_an_overlay_is_the_same_to_the_last_bit_whatever_shares_its_batch(
+    cloud: Cloud, bundle: Bundle, method: TinyMethod, together: int
+) -> None:
+    async def overlays(users: range) -> list[bytes]:
+        devices = [cloud.device() for _ in users]
+        for device, user in zip(devices, users, strict=True):
+            await device.hello(bundle, user=user, waits=True)
+        method.gate.clear()
+        blocker = asyncio.create_task(first.ask(refresh=Refresh(items=[1])))
+        while not method.asked:
+            await asyncio.sleep(0.001)
+        asks = [
+            asyncio.create_task(device.ask(refresh=Refresh(items=[user % 50 + 1, user % 7])))
+            for device, user in zip(devices, users, strict=True)
+        ]
+        await asyncio.sleep(0.2)
+        method.gate.set()
+        await blocker
+        return [answer.overlay.SerializeToString() for answer in await asyncio.gather(*asks)]
+
+    first = cloud.device()
+    await first.hello(bundle, waits=True)
+    alone = [(await overlays(range(user, user + 1)))[0] for user in range(0, together, 13)]
+    method.asked.clear()
+
+    crowd = await overlays(range(together))
+
+    assert max(map(len, method.asked)) == -(-together // 8) * 8, "they did not share one batch"
+    assert crowd[::13] == alone
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ({"refresh": Refresh(items=range(101))}, "101 entries"),
+        ({"rank": Rank(items=[1], candidates=range(101))}, "101 entries"),
+        ({"rank": Rank(items=[1])}, "nothing to rank"),
+        ({"upload": Upload(items=[1, 2], times=[1.0])}, "2 items came with 1 times"),
+        ({"upload": Upload(items=[0], times=[1.0])}, "an event needs an item"),
+        ({"upload": Upload(items=[1], times=[float("nan")])}, "a finite time"),
+        ({"upload": Upload(first=1, items=[1], times=[1.0])}, "events start at 1, 0 are stored"),
+        ({"upload": Upload(first=2**64 - 1, items=[1], times=[1.0])}, "0 are stored"),
+        ({}, "the ask is empty"),
+    ],
+)
+async def test_a_bad_ask_is_answered_and_the_session_lives_on(
+    open_cloud: OpenCloud, bundle: Bundle, body: dict[str, Any], words: str
+) -> None:
+    async with open_cloud(largest_list=100) as cloud:
+        device = cloud.device()
+        await device.hello(bundle)
+
+        bad = await device.ask(**body)
+        good = await device.ask(refresh=Refresh(items=[1]))
+
+    assert (bad.fault.code, bad.WhichOneof("body")) == ("bad-ask", None)
+    assert words in bad.fault.message
+    assert not good.HasField("fault")
+    assert good.overlay.slots
+
+
+@pytest.mark.parametrize("bundle_id", ["", "models", "../bundles", "0" * 64, "x" * 10_000])
+async def test_an_unknown_bundle_is_a_fault_that_says_what_to_do(
+    cloud: Cloud, bundle_id: str
+) -> None:
+    answer = await cloud.device().ask(hello=Hello(user=1, bundle_id=bundle_id))
+
+    assert answer.fault.code == "unknown-bundle"
+    assert answer.fault.message == "There is no such bundle: fetch the released one."
+
+
+async def test_a_failed_hello_leaves_the_session_as_it_was(cloud: Cloud, bundle: Bundle) -> None:
+    device = cloud.device()
+    await device.hello(bundle)
+
+    refused = await device.ask(hello=Hello(user=1, bundle_id="gone"))
+    answer = await device.ask(refresh=Refresh(items=[1]))
+
+    assert refused.fault.code == "unknown-bundle"
+    assert answer.overlay.slots
+
+
+@pytest.mark.parametrize(
+    "body", [{"refresh": Refresh(items=[1])}, {"rank": Rank(items=[1], candidates=[2])}]
+)
+async def test_what_the_method_does_not_offer_is_a_bad_ask(
+    open_cloud: OpenCloud, bundle: Bundle, load_tiny: Callable[[Any], None], body: dict[str, Any]
+) -> None:
+    load_tiny(SilentMethod())
+    async with open_cloud() as cloud:
+        device = cloud.device()
+        await device.hello(bundle)
+
+        answer = await device.ask(**body)
+
+    assert answer.fault.code == "bad-ask"
+    assert "the method of this bundle" in answer.fault.message
+
+
+async def test_uploads_are_stored_once_and_known_to_the_next_session(
+    open_cloud: OpenCloud, bundle: Bundle
+) -> None:
+    upload = Upload(first=0, items=[3, 4, 5], times=[1.0, 2.0, 3.0])
+    async with open_cloud() as cloud:
+        device = cloud.device()
+        await device.hello(bundle, user=9)
+        stored = [await device.ask(upload=upload) for _ in range(2)]
+
+    async with open_cloud() as cloud:
+        welcome = await cloud.device().hello(bundle, user=9)
+
+    assert [answer.stored.events_stored for answer in stored] == [3, 3]
+    assert welcome.welcome.events_stored == 3
+
+
+async def test_uploads_need_the_manifest_s_leave(open_cloud: OpenCloud, root: Path) -> None:
+    private = release(root, make_bundle(uploads=False))
+    async with open_cloud() as cloud:
+        device = cloud.device()
+        await device.hello(private)
+
+        answer = await device.ask(upload=Upload(items=[1], times=[1.0]))
+
+    assert (answer.fault.code, answer.fault.message) == (
+        "bad-ask",
+        "this bundle allows no uploads",
+    )
+
+
+async def test_a_busy_cloud_sheds_devices_and_lets_replays_wait(
+    open_cloud: OpenCloud, bundle: Bundle, method: TinyMethod
+) -> None:
+    async with open_cloud(room=1, largest_batch=1) as cloud:
+        hurried, patient = cloud.device(), [cloud.device() for _ in range(4)]
+        await hurried.hello(bundle)
+        for device in patient:
+            await device.hello(bundle, waits=True)
+        method.gate.clear()
+        waiting = [asyncio.create_task(d.ask(refresh=Refresh(items=[1]))) for d in patient]
+        await asyncio.sleep(0.2)
+
+        shed = await hurried.ask(refresh=Refresh(items=[1]))
+        method.gate.set()
+        answers = await asyncio.wait_for(asyncio.gather(*waiting), 10)
+
+    assert shed.fault.code == "overloaded"
+    assert shed.fault.retry_after_ms >= 1
+    assert all(answer.overlay.slots for answer in answers)
+
+
+async def test_an_ask_that_waited_too_long_is_dropped_but_a_replay_s_never_is(
+    open_cloud: OpenCloud, bundle: Bundle, method: TinyMethod
+) -> None:
+    async with open_cloud(patience_s=0.05, largest_batch=1) as cloud:
+        first, hurried, patient = (cloud.device() for _ in range(3))
+        await first.hello(bundle, waits=True)
+        await hurried.hello(bundle)
+        await patient.hello(bundle, waits=True)
+        method.gate.clear()
+        asks = [
+            asyncio.create_task(device.ask(refresh=Refresh(items=[1])))
+            for device in (first, hurried, patient)
+        ]
+        await asyncio.sleep(0.3)
+
+        method.gate.set()
+        served, dropped, waited = await asyncio.wait_for(asyncio.gather(*asks), 10)
+
+    assert dropped.fault.code == "cloud-unavailable"
+    assert served.overlay.slots
+    assert waited.overlay.slots
+    assert len(method.asked) == 2
