@@ -97,7 +97,9 @@ def _print_row(
     found: dict[str, Any],
     folder: Path,
 ) -> None:
-    cells = [f"{np.mean(v):.4f}±{np.std(v, ddof=1) if len(v) > 1 else 0:.4f}" for v in _values(by_seed)]
+    cells = [
+        f"{np.mean(v):.4f}±{np.std(v, ddof=1) if len(v) > 1 else 0:.4f}" for v in _values(by_seed)
+    ]
     print(f"| {trunk} | {variant.title} | {' | '.join(cells)} |", flush=True)
     averaged = {name: mean_over_seeds([metrics[name] for metrics in by_seed]) for name in SHOWN}
     if variant.method == "base":
@@ -105,7 +107,9 @@ def _print_row(
         return
     for name in SHOWN:
         gap = paired_difference(averaged[name], found[name])
-        print(f"    {name}: {100 * gap.mean:+.2f} points over base [{100 * gap.low:+.2f}, {100 * gap.high:+.2f}]")
+        print(
+            f"    {name}: {100 * gap.mean:+.2f} points over base [{100 * gap.low:+.2f}, {100 * gap.high:+.2f}]"
+        )
     bundle = json.loads((folder / "metrics.json").read_text())["methods"][variant.method]
     up, down = bundle["bytes_up_per_rec"], bundle["bytes_down_per_rec"]
     print(f"    {up:.0f} B up, {down:.0f} B down a recommendation", flush=True)
@@ -118,7 +122,9 @@ def _values(by_seed: Sequence[dict[str, UserMetric]]) -> Iterator[list[float]]:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--trunks", type=lambda s: s.split(","), default=["sasrec", "gru4rec", "din"])
+    parser.add_argument(
+        "--trunks", type=lambda s: s.split(","), default=["sasrec", "gru4rec", "din"]
+    )
     parser.add_argument("--seeds", type=lambda s: [int(x) for x in s.split(",")], default=[0, 1, 2])
     parser.add_argument("--out", type=Path, default=Path("runs/quality"))
     return parser.parse_args()

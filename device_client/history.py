@@ -1,40 +1,35 @@
-"""What one user did lately: bounded, and small enough to host thousands in a process."""
+"""What a user took lately: bounded, oldest first."""
 
 from array import array
 from collections.abc import Iterable
-from typing import Final
 
 from shared_models.contract.events import Event
 
-_ITEM_IDS: Final = "I"
-
 
 class History:
-    """The newest items of one user, at most ``bound`` of them.
+    """The newest items of one user, and how many there were in all.
 
     Args:
-        bound: most items to remember.
-        items: what the user took before, oldest first.
-
-    Attributes:
-        events_seen: events of this user so far, the forgotten ones included.
+        items: taken before, oldest first.
+        keep: most items to remember.
     """
 
-    __slots__ = ("_bound", "_items", "events_seen")
+    __slots__ = ("_items", "_keep", "events_seen")
 
-    def __init__(self, bound: int, items: Iterable[int] = ()) -> None:
-        self._bound = bound
-        self._items = array(_ITEM_IDS, items)
+    def __init__(self, items: Iterable[int], keep: int) -> None:
+        self._items = array("i", items)[-keep:]
+        self._keep = keep
         self.events_seen = len(self._items)
-        del self._items[:-bound]
 
     def observe(self, event: Event) -> None:
-        """Remember ``event``, and forget what no longer fits."""
+        """Add what the user took."""
         self._items.append(event.item)
         self.events_seen += 1
-        del self._items[: -self._bound]
+        # Twice the room, so that the front is cut once in a while and not each time.
+        if len(self._items) > 2 * self._keep:
+            del self._items[: -self._keep]
 
     def window(self, length: int, lag: int = 0) -> list[int]:
-        """The newest ``length`` items as they were ``lag`` events ago, oldest first."""
-        stop = max(len(self._items) - lag, 0)
-        return self._items[max(stop - length, 0) : stop].tolist()
+        """The ``length`` items that were newest ``lag`` events ago, oldest first."""
+        end = max(len(self._items) - lag, 0)
+        return self._items[max(end - length, 0) : end].tolist()

@@ -23,7 +23,7 @@ from simulator.results import Results
 from simulator.scenario import Scenario
 from simulator.stage import Run, open_stage
 from simulator.tally import Tally
-from simulator.windows import initial_windows, window_length
+from simulator.windows import initial_windows
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +110,8 @@ async def _replay(
 
 
 def _run(plan: Plan, resolved: Resolved, seed: int, trained: Trained, display: Display) -> Run:
-    length = window_length(trained.bundle.manifest, plan.device.uplink_lag)
-    windows = initial_windows(plan.log, plan.moments, length)
+    memory = plan.device.memory(trained.bundle.manifest)
+    windows = initial_windows(plan.log, plan.moments, memory)
     meter = Meter(resolved.title(seed), plan.moments)
 
     def on_report(tally: Tally, about: Int64Array, traffic: tuple[int, int]) -> None:

@@ -69,7 +69,7 @@ class Meter:
     def read(self, tally: Tally, entered: Int64Array, traffic: tuple[int, int]) -> Standing:
         """Count the moments that were just ``entered`` into ``tally``."""
         self._done += len(entered)
-        self._count(taken_ranks(tally.evaluated(entered)))
+        self._count(taken_ranks(tally.evaluated_at(entered)))
         taken = self._taken or math.nan
         return Standing(
             title=self._title,

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-import numpy as np
 import polars as pl
 
 from shared_models.contract.metrics import UserMetric, evaluate
@@ -50,16 +49,15 @@ class Outcome:
 def outcome_of(run: Run, users: int) -> Outcome:
     """What ``run`` found until now, over a log of ``users`` users."""
     tally = run.replay.tally
-    ranked = np.flatnonzero(tally.ranked)
     return Outcome(
         method=run.resolved.method,
         seed=run.seed,
         title=run.title,
         bundle_id=run.trained.bundle.id,
         complete=bool(run.accounts),
-        metrics=evaluate(tally.evaluated(ranked), users),
+        metrics=evaluate(tally.evaluated(), users),
         sources=tally.source_counts(),
-        latencies=tally.seconds[ranked],
+        latencies=tally.seconds[tally.ranked],
         accounts=tuple(run.accounts),
         seconds=run.seconds,
     )

@@ -88,10 +88,16 @@ class Tally:
         stop = int(self._ends[moment])
         return slice(stop - int(self._moments.sizes[moment]), stop)
 
-    def evaluated(self, about: Int64Array) -> Ranked:
-        """Some moments with their scores, as metrics want them."""
-        rows = self._places(about)
+    def evaluated(self) -> Ranked:
+        """Every ranked moment with its scores, in order of time, as metrics want them."""
         log = self._moments
+        if self.ranked.all():  # what is large is not copied
+            return Ranked(log.user, log.sizes, log.labels, self.scores)
+        return self.evaluated_at(np.flatnonzero(self.ranked))
+
+    def evaluated_at(self, about: Int64Array) -> Ranked:
+        """Some moments with their scores."""
+        rows, log = self._places(about), self._moments
         return Ranked(log.user[about], log.sizes[about], log.labels[rows], self.scores[rows])
 
     def source_counts(self) -> dict[str, int]:
@@ -106,7 +112,7 @@ class Tally:
         (measured), and ``scores`` of the moment's candidates as a list.
         """
         about = np.flatnonzero(self.ranked)
-        log, evaluated = self._moments, self.evaluated(about)
+        log, evaluated = self._moments, self.evaluated()
         facts = pl.DataFrame(
             {
                 "user": log.user[about],
@@ -118,13 +124,12 @@ class Tally:
                 "seconds": self.seconds[about],
             }
         )
-        moment = np.repeat(np.arange(len(about)), evaluated.sizes_M)
-        scores = pl.DataFrame({"moment": moment, "scores": evaluated.scores_S})
+        scores = np.split(evaluated.scores_S, np.cumsum(evaluated.sizes_M)[:-1])
         with_overlay = pl.col("source").is_in(WITH_OVERLAY)
         return facts.with_columns(
             pl.col("source").replace_strict(SOURCES, default=None, return_dtype=pl.String),
             pl.when(with_overlay).then("overlay_age"),
-            scores.group_by("moment", maintain_order=True).agg("scores")["scores"],
+            pl.Series("scores", scores, dtype=pl.List(pl.Float32)),
         )
 
     def _places(self, about: Int64Array) -> Int64Array:

@@ -69,8 +69,7 @@ def _read(path: Path) -> pl.DataFrame:
 
 def _seconds(path: Path, times: pl.Series, column: str) -> pl.Series:
     if times.dtype == pl.String:
-        parsed = times.str.to_datetime(strict=False)
-        times = times.cast(pl.Float64, strict=False) if parsed.null_count() else parsed
+        times = _parsed(times)
     if times.dtype.is_temporal():
         times = times.cast(pl.Datetime("us")).dt.epoch("us") / 1e6
     if not times.dtype.is_numeric():
@@ -81,6 +80,17 @@ def _seconds(path: Path, times: pl.Series, column: str) -> pl.Series:
     )
     _refuse(path, seconds < 0, column, "a time before 0")
     return seconds
+
+
+def _parsed(times: pl.Series) -> pl.Series:
+    """Text as numbers where it is numbers, else as dates and times; null where it is neither."""
+    numbers = times.cast(pl.Float64, strict=False)
+    if numbers.null_count() == 0:
+        return numbers
+    try:
+        return times.str.to_datetime()
+    except pl.exceptions.PolarsError:
+        return numbers
 
 
 def _with_labels(path: Path, events: pl.DataFrame, names: dict[str, str]) -> pl.DataFrame:

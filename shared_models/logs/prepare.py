@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
 from filelock import FileLock
@@ -47,12 +48,12 @@ def open_or_prepare(log: str, columns: Columns, split: str) -> PreparedLog:
     source = source_of(log, columns)
     root = cache_root() / "logs"
     root.mkdir(parents=True, exist_ok=True)
-    with FileLock(root / ".lock"):
-        draft = prepare(source, split, root / f"draft-{os.getpid()}")
+    with FileLock(root / ".lock"), TemporaryDirectory(dir=root, prefix=".") as place:
+        draft = prepare(source, split, Path(place) / "draft")
         folder = root / f"{source.name}-{split}-{draft.hash[:16]}"
-        if (folder / ABOUT).is_file():
-            return open_log(folder)
-        return PreparedLog(draft.folder.rename(folder), draft.manifest)
+        if not (folder / ABOUT).is_file():
+            draft.folder.rename(folder)
+    return open_log(folder)
 
 
 def source_of(log: str, columns: Columns) -> Source:

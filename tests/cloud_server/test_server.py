@@ -5,7 +5,7 @@ import contextlib
 import hashlib
 import os
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +15,16 @@ from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from pydantic import ValidationError
-from tests.cloud_server.conftest import Cloud, OpenCloud, TinyMethod, make_bundle, release
 
 from cloud_server.bundles import CHUNK_BYTES
 from cloud_server.events import EventJournal
-from cloud_server.server import serve
+from cloud_server.server import listening, serve
 from cloud_server.settings import ServeSettings
 from cloud_server.statuses import STATUS, status_of
 from protos.v1.collaboration_pb2 import BundleRequest, Refresh, ReleasesRequest, Upload
 from shared_models.contract.bundle import Bundle, unpack
 from shared_models.contract.errors import BundleCorrupt, PathMissing, PortTaken
+from tests.cloud_server.conftest import Cloud, OpenCloud, TinyMethod, make_bundle, release
 
 
 async def fetched(cloud: Cloud, bundle: Bundle, offset: int = 0) -> bytes:
@@ -133,8 +133,9 @@ async def test_a_watcher_hears_nothing_of_other_methods(
         assert (await watcher.read()).bundle_id == newer.id
 
 
+@pytest.mark.usefixtures("bundle")
 async def test_who_watches_an_unreleased_method_is_told_which_there_are(
-    open_cloud: OpenCloud, bundle: Bundle, root: Path
+    open_cloud: OpenCloud, root: Path
 ) -> None:
     release(root, make_bundle("other"))
     async with open_cloud() as cloud:
@@ -173,12 +174,15 @@ async def test_a_message_beyond_the_limit_ends_the_call(
     assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
+@pytest.mark.usefixtures("load_tiny")
 async def test_a_cloud_that_stops_answers_what_it_has_taken(
-    open_cloud: OpenCloud, bundle: Bundle, method: TinyMethod
+    root: Path, bundle: Bundle, method: TinyMethod
 ) -> None:
-    async with contextlib.AsyncExitStack() as open_:
-        cloud = await open_.enter_async_context(open_cloud())
-        device, idle = cloud.device(), cloud.device()
+    async with contextlib.AsyncExitStack() as dialled, contextlib.AsyncExitStack() as serving:
+        settings = ServeSettings(bundles=root, listen="127.0.0.1:0", device="cpu")
+        address = await serving.enter_async_context(listening(settings))
+        channel = await dialled.enter_async_context(aio.insecure_channel(address))
+        device, idle = (Cloud.dial(address, channel).device() for _ in range(2))
         await device.hello(bundle)
         await idle.hello(bundle, user=2)
         method.gate.clear()
@@ -186,7 +190,7 @@ async def test_a_cloud_that_stops_answers_what_it_has_taken(
         while not method.asked:
             await asyncio.sleep(0.001)
 
-        ending = asyncio.create_task(open_.aclose())
+        ending = asyncio.create_task(serving.aclose())
         await asyncio.sleep(0.05)
         refused = await idle.ask(refresh=Refresh(items=[1]))
         method.gate.set()
@@ -197,9 +201,8 @@ async def test_a_cloud_that_stops_answers_what_it_has_taken(
     assert refused.fault.code == "cloud-unavailable"
 
 
-async def test_sigterm_stops_the_cloud_and_keeps_what_it_stored(
-    bundle: Bundle, root: Path, load_tiny: object
-) -> None:
+@pytest.mark.usefixtures("load_tiny")
+async def test_sigterm_stops_the_cloud_and_keeps_what_it_stored(bundle: Bundle, root: Path) -> None:
     addresses: asyncio.Queue[str] = asyncio.Queue()
     settings = ServeSettings(bundles=root, listen="127.0.0.1:0", device="cpu")
     serving = asyncio.create_task(serve(settings, ready=addresses.put_nowait))
@@ -217,7 +220,8 @@ async def test_sigterm_stops_the_cloud_and_keeps_what_it_stored(
     journal.close()
 
 
-async def test_a_taken_port_is_named(open_cloud: OpenCloud, bundle: Bundle) -> None:
+@pytest.mark.usefixtures("bundle")
+async def test_a_taken_port_is_named(open_cloud: OpenCloud) -> None:
     async with open_cloud() as cloud:
         with pytest.raises(PortTaken, match=cloud.address):
             async with open_cloud(listen=cloud.address):

@@ -71,6 +71,7 @@ class FakeDevices:
     pid: int
     bundle_id: str
     dies_in_round: int | None = None
+    hangs: bool = False
     seen: dict[int, list[int]] = field(default_factory=dict)
     rounds: list[int] = field(default_factory=list)
     settings: str = ""
@@ -80,6 +81,8 @@ class FakeDevices:
             call = SimulationStub(channel).Join()
             await call.write(Report(joined=Joined(pid=self.pid)))
             async for order in call:
+                if self.hangs:
+                    await asyncio.sleep(60)
                 for report in self._answers(order, on_round):
                     await call.write(report)
                 if order.HasField("leave"):

@@ -1,0 +1,101 @@
+"""The whole loop: train, serve, replay on device processes, report."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+
+
+def found(out: Path, name: str = "metrics.json") -> dict[str, Any]:
+    return dict(json.loads((out / name).read_text()))
+
+
+def comparable(metrics: dict[str, Any]) -> dict[str, Any]:
+    """What must not depend on the number of processes or on how fast they were."""
+    methods = {
+        name: {key: value for key, value in about.items() if key != "latency_ms"}
+        for name, about in metrics["methods"].items()
+    }
+    return {**metrics, "methods": methods, "measured": None}
+
+
+def payload(out: Path) -> pl.DataFrame:
+    return pl.read_parquet(out / "ledger.parquet").filter(
+        ~pl.col("purpose").is_in(["bundle", "control"])
+    )
+
+
+def test_four_devices_and_a_cloud_run_and_only_the_cloud_has_torch(compared: Path) -> None:
+    about = found(compared, "environment.json")
+
+    devices, clouds = about["devices"], about["clouds"]
+
+    pids = {process["pid"] for process in (*devices, *clouds, about["simulator"])}
+    assert len(devices) == 4
+    assert len(clouds) == 2
+    assert len(pids) == 7
+    for process in (*devices, about["simulator"]):
+        assert {"grpc", "numpy"} <= set(process["modules"])
+        assert "torch" not in process["modules"]
+    assert all("onnxruntime" in device["modules"] for device in devices)
+
+
+def test_duet_beats_base_where_groups_conflict(compared: Path) -> None:
+    metrics = found(compared)
+
+    gain = metrics["differences"]["duet-base"]["auc"]
+
+    assert gain["low"] > 0
+    best = 0.95
+    assert metrics["methods"]["duet"]["auc"]["mean"] < best
+
+
+def test_metrics_have_the_promised_shape(compared: Path) -> None:
+    metrics = found(compared)
+
+    assert "user-tail 70/10/20" in metrics["protocol"]
+    assert metrics["totals"]["recommendations"] == sum(
+        about["recommendations"] for about in metrics["methods"].values()
+    )
+    for about in metrics["methods"].values():
+        for name in ("auc", "gauc", "hr@10", "ndcg@10"):
+            assert about[name]["low"] < about[name]["mean"] < about[name]["high"]
+        assert 0 < about["latency_ms"]["p50"] <= about["latency_ms"]["p95"]
+
+
+def test_base_costs_no_traffic_and_duet_pays_for_every_refresh(compared: Path) -> None:
+    methods = found(compared)["methods"]
+
+    assert methods["base"]["bytes_up_per_rec"] == methods["base"]["bytes_down_per_rec"] == 0
+    # 2,112 half floats, their names and shapes; 20 item ids of at most two bytes.
+    assert 4224 < methods["duet"]["bytes_down_per_rec"] < 4600
+    assert 20 < methods["duet"]["bytes_up_per_rec"] < 80
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_the_result_does_not_depend_on_the_number_of_processes(
+    compared: Path, concerto_run: Any, tmp_path: Path, devices: int
+) -> None:
+    options = ("--method", "base", "--method", "duet", "--devices", str(devices))
+
+    metrics = concerto_run(tmp_path / "again", *options)
+
+    assert comparable(metrics) == comparable(found(compared))
+    assert payload(tmp_path / "again").equals(payload(compared))
+
+
+def test_asking_less_often_costs_less_and_a_scenario_file_repeats_the_run(
+    compared: Path, concerto_run: Any, tmp_path: Path
+) -> None:
+    rare = ("--set", "device.refresh.rule=every-n", "--set", "device.refresh.every=5")
+
+    metrics = concerto_run(tmp_path / "rare", "--method", "duet", *rare)
+    again = concerto_run(tmp_path / "again", "--scenario", str(tmp_path / "rare" / "scenario.yaml"))
+
+    always = found(compared)["methods"]["duet"]["bytes_down_per_rec"]
+    assert metrics["methods"]["duet"]["bytes_down_per_rec"] < always / 3
+    assert comparable(again) == comparable(metrics)

@@ -1,0 +1,124 @@
+"""Moments: the right candidates, the same for everybody who asks."""
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from shared_models.contract.errors import BadSetting
+from shared_models.logs import moments as module
+from shared_models.logs.moments import FULL, replay_moments
+from shared_models.logs.prepare import prepare
+from shared_models.logs.prepared import PreparedLog
+from shared_models.logs.source import Source
+
+
+def test_a_shortlist_holds_the_item_taken_and_items_never_touched(toy_log: PreparedLog) -> None:
+    moments = replay_moments(toy_log)
+    candidates, known = moments.padded()
+
+    for row in range(len(moments)):
+        own = toy_log.events.filter(pl.col("user") == moments.user[row])
+        shown = candidates[row][known[row]].tolist()
+        taken = own.filter(pl.col("seq") == moments.seq[row])["item"][0]
+        assert len(set(shown)) == len(shown)
+        assert set(shown) & set(own["item"]) == {taken}
+
+
+def test_each_event_with_a_history_is_a_moment_in_order_of_time(toy_log: PreparedLog) -> None:
+    moments = replay_moments(toy_log)
+
+    assert len(moments) == len(toy_log.test)
+    assert (np.diff(moments.at) >= 0).all()
+    assert moments.labels.sum() == len(moments)
+
+
+def test_a_full_shortlist_has_a_hundred_candidates(toy_log: PreparedLog) -> None:
+    moments = replay_moments(toy_log)
+
+    # User 0 touched everything, so only what was taken is left to rank.
+    assert set(moments.sizes[moments.user == 0]) == {1}
+    assert set(moments.sizes[moments.user > 0]) == {100}
+
+
+def test_what_was_taken_can_stand_anywhere(toy_log: PreparedLog) -> None:
+    moments = replay_moments(toy_log)
+    full = moments.sizes == 100
+
+    places = [
+        int(np.argmax(labels))
+        for labels, is_full in zip(
+            np.split(moments.labels, np.cumsum(moments.sizes)[:-1]), full, strict=True
+        )
+        if is_full
+    ]
+
+    assert len(set(places)) > len(places) / 2
+
+
+def test_candidates_depend_on_the_data_seed_alone(toy_log: PreparedLog) -> None:
+    same, other = replay_moments(toy_log), replay_moments(toy_log, data_seed=1)
+
+    np.testing.assert_array_equal(same.candidates, replay_moments(toy_log).candidates)
+    assert (same.candidates != other.candidates).any()
+
+
+def test_a_part_of_the_moments_is_the_same_as_in_the_whole(toy_log: PreparedLog) -> None:
+    whole = replay_moments(toy_log)
+
+    part = whole[3:7]
+
+    ends = np.cumsum(whole.sizes)
+    np.testing.assert_array_equal(part.candidates, whole.candidates[ends[2] : ends[6]])
+    np.testing.assert_array_equal(part.user, whole.user[3:7])
+
+
+def test_negatives_are_uniform(tmp_path: Path) -> None:
+    rows = {"user": 0, "item": list(range(400)) * 3, "at": np.arange(1200.0)}
+    light = {"user": 1, "item": [0, 1] * 300, "at": np.arange(600.0)}
+    frame = pl.concat([pl.DataFrame(rows), pl.DataFrame(light)])
+    log = prepare(Source("wide", frame), "user-tail", tmp_path / "log")
+
+    moments = replay_moments(log)
+
+    own = np.repeat(moments.user == 1, moments.sizes) & ~moments.labels
+    counts = np.bincount(moments.candidates[own], minlength=401)[3:]
+    assert counts.sum() == 99 * 120
+    assert counts.min() > 0.3 * counts.mean()
+    assert counts.max() < 2.2 * counts.mean()
+
+
+def test_the_full_catalogue_shows_everything(toy_log: PreparedLog) -> None:
+    moments = replay_moments(toy_log, FULL)
+
+    assert set(moments.sizes) == {toy_log.items}
+    assert moments.labels.sum() == len(moments)
+
+
+def test_too_many_scores_are_refused_with_advice(
+    toy_log: PreparedLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_MOST_SCORES", 10)
+
+    with pytest.raises(BadSetting, match="shortlist-100"):
+        replay_moments(toy_log, FULL)
+
+
+def test_exposures_of_one_request_are_one_moment_with_their_labels(tmp_path: Path) -> None:
+    shown = pl.DataFrame(
+        {
+            "user": np.repeat([1, 2], 60),
+            "item": np.tile(np.arange(6), 20),
+            "at": np.tile(np.repeat(np.arange(20.0), 3), 2),
+            "label": np.tile([0.0, 1.0, 0.0], 40),
+            "request": np.repeat(np.arange(40), 3),
+        }
+    )
+    log = prepare(Source("shown", shown), "user-tail", tmp_path / "log")
+
+    moments = replay_moments(log)
+
+    assert log.task == "labelled-exposures"
+    assert set(moments.sizes) == {3}
+    assert moments.labels.reshape(-1, 3).tolist() == [[False, True, False]] * len(moments)

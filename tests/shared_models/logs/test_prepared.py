@@ -1,0 +1,103 @@
+"""The prepared log: numbered, cut, written whole, named by its content."""
+
+import json
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from shared_models.contract.errors import BadLog, PathMissing, TooSmall, UnknownName
+from shared_models.logs.prepare import prepare
+from shared_models.logs.prepared import PreparedLog, open_log
+from shared_models.logs.source import Source
+from tests.shared_models.logs.conftest import make_source
+
+
+def test_a_prepared_log_reads_as_it_was_written(toy_log: PreparedLog) -> None:
+    again = open_log(toy_log.folder)
+
+    assert again.manifest == toy_log.manifest
+    assert again.events.equals(toy_log.events)
+
+
+def test_users_and_items_are_numbered_densely_and_map_back(toy_log: PreparedLog) -> None:
+    events = toy_log.events
+
+    assert sorted(events["user"].unique()) == list(range(toy_log.users))
+    assert sorted(events["item"].unique()) == list(range(1, toy_log.items + 1))
+    assert toy_log.item_table["raw"][0] == "1000"
+    assert toy_log.user_table["raw"].to_list() == [f"u{user}" for user in range(6)]
+
+
+def test_a_users_parts_follow_each_other_in_time(toy_log: PreparedLog) -> None:
+    for user in range(toy_log.users):
+        parts = [
+            part.filter(pl.col("user") == user)
+            for part in (toy_log.train, toy_log.validation, toy_log.test)
+        ]
+        count = sum(map(len, parts))
+        assert [len(part) for part in parts[1:]] == [count * 10 // 100, count * 20 // 100]
+        assert pl.concat(parts)["seq"].to_list() == list(range(count))
+        assert pl.concat(parts)["at"].is_sorted()
+
+
+def test_a_global_split_lets_nobody_see_the_future(tmp_path: Path) -> None:
+    log = prepare(make_source(), "global-time", tmp_path / "log")
+
+    assert log.train["at"].max() < log.validation["at"].min()
+    assert log.validation["at"].max() < log.test["at"].min()
+
+
+def test_events_of_the_same_second_keep_the_order_of_the_file(tmp_path: Path) -> None:
+    items = [5, 3, 9, 1, 7, 2, 8, 4, 6, 0, 11, 10]
+    frame = pl.DataFrame({"user": 1, "item": items, "at": 5.0})
+
+    log = prepare(Source("burst", frame), "user-tail", tmp_path / "log")
+
+    raw = log.events.join(log.item_table, on="item", maintain_order="left")["raw"]
+    assert raw.to_list() == [str(item) for item in items]
+
+
+def test_the_hash_names_the_content_and_not_the_place(tmp_path: Path) -> None:
+    one = prepare(make_source(), "user-tail", tmp_path / "one")
+    two = prepare(make_source(), "user-tail", tmp_path / "deep" / "two")
+    other = prepare(make_source(events=21), "user-tail", tmp_path / "other")
+    cut = prepare(make_source(), "global-time", tmp_path / "cut")
+
+    assert one.hash == two.hash
+    assert len({one.hash, other.hash, cut.hash}) == 3
+
+
+def test_nothing_is_left_of_a_log_that_cannot_be_written(tmp_path: Path) -> None:
+    with pytest.raises(TooSmall):
+        prepare(make_source(users=1, events=2, items=3), "user-tail", tmp_path / "log")
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_split_is_told_its_nearest_name(tmp_path: Path) -> None:
+    with pytest.raises(UnknownName, match="did you mean 'user-tail'"):
+        prepare(make_source(), "user-tails", tmp_path / "log")
+
+
+def test_a_one_item_catalogue_is_refused(tmp_path: Path) -> None:
+    frame = pl.DataFrame({"user": [1, 2], "item": [3, 3], "at": [0.0, 1.0]})
+
+    with pytest.raises(TooSmall, match="one item"):
+        prepare(Source("tiny", frame), "user-tail", tmp_path / "log")
+
+
+def test_a_log_of_another_format_or_with_lost_parts_is_refused(toy_log: PreparedLog) -> None:
+    about = toy_log.folder / "log.json"
+    fields = json.loads(about.read_text())
+    (toy_log.folder / "test.parquet").unlink()
+    with pytest.raises(BadLog, match="lacks test"):
+        open_log(toy_log.folder)
+
+    about.write_text(json.dumps({**fields, "format": 7}))
+    with pytest.raises(BadLog, match="format 7"):
+        open_log(toy_log.folder)
+
+    about.unlink()
+    with pytest.raises(PathMissing):
+        open_log(toy_log.folder)

@@ -1,0 +1,128 @@
+"""Runs over real processes that play cloud and devices: none outlives a run."""
+
+import os
+from pathlib import Path
+
+import psutil
+import pytest
+
+from shared_models.contract.errors import RunFailed
+from simulator import stage as stage_module
+from simulator.cache import Resolved, Trained
+from simulator.replay import Replay, Rules
+from simulator.scenario import Scenario
+from simulator.stage import Run, open_stage
+from tests.simulator.conftest import MOMENTS, USERS, make_bundle, make_moments
+
+CLOUD = """
+import os, sys, time
+options = dict(zip(sys.argv[2::2], sys.argv[3::2]))
+print("asked to listen on", options["--listen"])
+print("listening on 127.0.0.1:4321", flush=True)
+if "CLOUD_DIES" in os.environ:
+    time.sleep(1)
+    sys.exit("the cloud ran out of disk")
+time.sleep(60)
+"""
+
+DEVICE = """
+import asyncio, os, sys
+from tests.simulator.conftest import FakeDevices
+options = dict(zip(sys.argv[2::2], sys.argv[3::2]))
+
+def on_round(fake, number):
+    if str(number) == os.environ.get("DEVICE_DIES"):
+        sys.exit("the device ran out of memory")
+
+fake = FakeDevices(os.getpid(), os.environ["FAKE_BUNDLE"])
+if "DEVICE_HANGS" in os.environ:
+    fake.hangs = True
+asyncio.run(fake.run(options["--simulation"], on_round))
+"""
+
+
+@pytest.fixture(autouse=True)
+def _fakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "fake_cloud.py").write_text(CLOUD)
+    (tmp_path / "fake_device.py").write_text(DEVICE)
+    monkeypatch.setattr(stage_module, "CLOUD", "fake_cloud")
+    monkeypatch.setattr(stage_module, "DEVICE", "fake_device")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(Path.cwd())]))
+    monkeypatch.setenv("FAKE_BUNDLE", make_bundle().id)
+
+
+@pytest.fixture
+def scenario(tmp_path: Path) -> Scenario:
+    return Scenario(methods=("fake",), devices=2, out=tmp_path / "out")
+
+
+def make_run(seed: int) -> Run:
+    windows = {user: [user + 1] for user in range(USERS)}
+    replay = Replay(make_moments(), windows, make_bundle(), Rules(round_events=20))
+    resolved = Resolved("fake", "sasrec", (), "key", {})
+    return Run(resolved, seed, Trained(Path("bundles"), make_bundle()), replay)
+
+
+def pids(run: Run) -> list[int]:
+    return [account.pid for account in run.accounts]
+
+
+async def test_device_processes_stay_for_all_runs_and_clouds_come_and_go(
+    scenario: Scenario,
+) -> None:
+    first, second = make_run(0), make_run(1)
+
+    async with open_stage(scenario) as stage:
+        await stage.play(first)
+        await stage.play(second)
+        await stage.dismiss()
+
+    assert first.replay.tally.ranked.sum() == second.replay.tally.ranked.sum() == MOMENTS
+    assert pids(first) == pids(second)
+    assert len(set(stage.cloud_pids)) == 2
+    assert not any(psutil.pid_exists(pid) for pid in [*pids(first), *stage.cloud_pids])
+
+
+async def test_every_cloud_takes_the_address_that_devices_know(scenario: Scenario) -> None:
+    async with open_stage(scenario) as stage:
+        await stage.play(make_run(0))
+        await stage.play(make_run(1))
+
+    asked = [
+        (scenario.folder / "logs" / f"cloud-fake-{seed}.log").read_text().splitlines()[0]
+        for seed in (0, 1)
+    ]
+    assert asked == ["asked to listen on 127.0.0.1:0", "asked to listen on 127.0.0.1:4321"]
+
+
+@pytest.mark.parametrize(
+    ("switch", "value", "words"),
+    [
+        ("DEVICE_DIES", "3", "device-. ended .*: the device ran out of memory; its log: .*device-"),
+        ("CLOUD_DIES", "1", "cloud-fake-0 ended .*: the cloud ran out of disk"),
+    ],
+)
+async def test_a_process_that_dies_ends_the_run_in_its_own_words_and_takes_all_with_it(
+    scenario: Scenario, monkeypatch: pytest.MonkeyPatch, switch: str, value: str, words: str
+) -> None:
+    monkeypatch.setenv(switch, value)
+    if switch == "CLOUD_DIES":
+        monkeypatch.setenv("DEVICE_HANGS", "1")
+    before = {child.pid for child in psutil.Process().children()}
+
+    async with open_stage(scenario) as stage:
+        with pytest.raises(RunFailed, match=words):
+            await stage.play(make_run(0))
+
+    assert {child.pid for child in psutil.Process().children()} <= before
+
+
+async def test_what_an_earlier_run_stored_is_not_the_past_of_this_one(scenario: Scenario) -> None:
+    journal = scenario.folder / "journals" / "fake-0" / "journal.sqlite"
+    journal.parent.mkdir(parents=True)
+    journal.write_text("events of yesterday")
+
+    async with open_stage(scenario) as stage:
+        await stage.play(make_run(0))
+
+    assert not journal.exists()
