@@ -69,7 +69,7 @@ class Negatives:
     def draw(self, user_B: Int64Array, count: int, rng: np.random.Generator) -> Int64Array:
         """Uniform items (B, K); a user who took nearly everything may keep a few of them."""
         drawn_BK = rng.integers(1, self._items + 1, (len(user_B), count))
-        for _ in range(8):
+        for _ in range(32):
             taken_BK = self._taken(user_B, drawn_BK)
             if not taken_BK.any():
                 break

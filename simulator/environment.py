@@ -3,7 +3,7 @@
 import os
 import platform
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
@@ -14,11 +14,11 @@ from simulator.replay import Account
 _PACKAGES: Final = ("concerto-rec", "grpcio", "numpy", "onnxruntime", "polars", "protobuf", "torch")
 
 
-def describe(cloud_pids: Iterable[int], accounts: Iterable[Account]) -> dict[str, Any]:
+def describe(clouds: Mapping[int, int], accounts: Iterable[Account]) -> dict[str, Any]:
     """What may explain a measured figure; nothing in it decides a result.
 
     Args:
-        cloud_pids: every cloud process of the run.
+        clouds: resident bytes of every cloud process of the experiment, by process id.
         accounts: the last word of each device process.
     """
     return {
@@ -32,7 +32,7 @@ def describe(cloud_pids: Iterable[int], accounts: Iterable[Account]) -> dict[str
             "modules": sorted({name.partition(".")[0] for name in sys.modules}),
             "resident_bytes": psutil.Process().memory_info().rss,
         },
-        "clouds": [{"pid": pid} for pid in cloud_pids],
+        "clouds": [{"pid": pid, "resident_bytes": size} for pid, size in clouds.items()],
         "devices": [
             {
                 "pid": account.pid,

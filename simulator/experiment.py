@@ -23,7 +23,7 @@ from simulator.results import Results
 from simulator.scenario import Scenario
 from simulator.stage import Run, open_stage
 from simulator.tally import Tally
-from simulator.windows import initial_windows
+from simulator.windows import initial_windows, window_length
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,13 +105,13 @@ async def _replay(
             try:
                 await stage.play(run)
             finally:
-                results.add(run, stage.cloud_pids)
+                results.add(run, stage.clouds)
         await stage.dismiss()
 
 
 def _run(plan: Plan, resolved: Resolved, seed: int, trained: Trained, display: Display) -> Run:
-    memory = plan.device.memory(trained.bundle.manifest)
-    windows = initial_windows(plan.log, plan.moments, memory)
+    length = window_length(trained.bundle.manifest, plan.device.uplink_lag)
+    windows = initial_windows(plan.log, plan.moments, length)
     meter = Meter(resolved.title(seed), plan.moments)
 
     def on_report(tally: Tally, about: Int64Array, traffic: tuple[int, int]) -> None:

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self, TypeVar
 
+import psutil
+
 from shared_models.contract.errors import InputError, RunFailed
 
 _CHILD_SETTINGS: Final = {
@@ -45,6 +47,11 @@ class Process:
         return self.popen.pid
 
     @property
+    def resident_bytes(self) -> int:
+        """Its memory in RAM; 0 once it is over."""
+        return 0 if self.ended else int(psutil.Process(self.pid).memory_info().rss)
+
+    @property
     def ended(self) -> bool:
         """Whether it is over."""
         return self.popen.poll() is not None
@@ -60,9 +67,8 @@ class Process:
         code, words = self.popen.poll(), self.last_words
         if code == InputError.exit_code and words.startswith(_ERROR):
             return InputError(words.removeprefix(_ERROR))
-        how = (
-            f"was ended by {signal.Signals(-code).name}" if code and code < 0 else f"ended ({code})"
-        )
+        killed = code is not None and code < 0
+        how = f"was ended by {signal.Signals(-code).name}" if killed else f"ended ({code})"
         return RunFailed(f"{self.name} {how}: {words}; its log: {self.log}")
 
 

@@ -1,7 +1,7 @@
 """The folder of a run. A reader finds each file as it was, or as it is now, never half of it."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ class Results:
         """The content of ``metrics.json``."""
         return summarise(self._protocol, self._outcomes)
 
-    def add(self, run: Run, cloud_pids: Sequence[int]) -> None:
+    def add(self, run: Run, clouds: Mapping[int, int]) -> None:
         """Take in a run, also one that was cut short; one that ranked nothing leaves no trace."""
         tally = run.replay.tally
         if not tally.ranked.any():
@@ -45,7 +45,7 @@ class Results:
         self._files.parquet("ledger.parquet", ledger_of(*self._outcomes).frame())
         self._files.parquet("observed.parquet", observed(self._outcomes))
         self._files.text("scenario.yaml", dump(self._scenario))
-        self._files.json("environment.json", describe(cloud_pids, outcome.accounts))
+        self._files.json("environment.json", describe(clouds, outcome.accounts))
         self._files.json("metrics.json", self.summary)
 
 

@@ -62,7 +62,7 @@ class Stage:
         clock: monotonic seconds, for what is measured.
 
     Attributes:
-        cloud_pids: every cloud process so far.
+        clouds: resident bytes of every cloud process so far at its end, by process id.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Stage:
         self._cloud_address = _ANY_PORT
         self._devices: list[Process] = []
         self._links: list[DeviceLink] = []
-        self.cloud_pids: list[int] = []
+        self.clouds: dict[int, int] = {}
 
     async def play(self, run: Run) -> None:
         """Serve the run's bundle and replay it; fills ``run``.
@@ -92,6 +92,7 @@ class Stage:
         start = self._clock()
         run.accounts = await self._fleet.while_alive(run.replay.play(self._links))
         run.seconds = self._clock() - start
+        self.clouds[cloud.pid] = cloud.resident_bytes
         await self._fleet.stop(cloud)
 
     async def dismiss(self) -> None:
@@ -119,7 +120,7 @@ class Stage:
             str(journal),
             *(part for flag in self._scenario.cloud_flags for part in ("--set", flag)),
         )
-        self.cloud_pids.append(cloud.pid)
+        self.clouds[cloud.pid] = 0
         # Devices know one address: every cloud of this stage takes the first one's.
         self._cloud_address = await self._fleet.line(cloud, "listening on ", _READY_S)
         return cloud

@@ -8,14 +8,14 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from tests.conformance.conftest import ITEMS, Case, make_method, pattern_batch, train_steps
 
 import shared_models.methods
 from shared_models.catalog import method_names
 from shared_models.contract.bundle import pack, unpack
 from shared_models.contract.features import encode_windows
 from shared_models.export import same_scores
-from shared_models.method import Batch, Method, Personalizes, RanksInCloud
+from shared_models.method import Batch, Method, Personalizes
+from tests.conformance.conftest import ITEMS, Case, make_method, pattern_batch, train_steps
 
 SIZE_BUDGET = 1 << 20
 

@@ -35,7 +35,7 @@ async def serve(fleet: Fleet, bundles: Path, journal: Path, address: str) -> tup
 
 
 async def replay_with_outage(folder: Path) -> tuple[Tally, list[Account], Path]:
-    """Play; kill the cloud after a fifth of the moments; start it again once devices did without."""
+    """Play; kill the cloud after a fifth of it; start it again once devices did without."""
     played = plan(UPLOADING)
     cache = BundleCache(cache_root(), played.scenario.split, played.log.folder, played.log.hash)
     trained = await cache.trained(played.methods[0], 0, lambda _: None)

@@ -48,7 +48,7 @@ async def written(crowd: Crowd, out: Path, count: int) -> Results:
     results = Results(scenario, "a protocol", USERS)
     for method, offset in (("base", 0), ("duet", 10)):
         for seed in (0, 1):
-            results.add(await played(crowd, method, seed + offset, count), [1])
+            results.add(await played(crowd, method, seed + offset, count), {1: 99})
     return results
 
 
@@ -136,7 +136,7 @@ async def test_a_run_that_was_cut_short_leaves_a_readable_report(
 ) -> None:
     results = Results(Scenario(methods=("base",), out=tmp_path), "a protocol", USERS)
 
-    results.add(await played(crowd, "base", 0, 2, dies_in_round=3), [1])
+    results.add(await played(crowd, "base", 0, 2, dies_in_round=3), {1: 99})
 
     base = json.loads((tmp_path / "metrics.json").read_text())["methods"]["base"]
     assert not base["complete"]
@@ -148,7 +148,7 @@ async def test_a_run_that_was_cut_short_leaves_a_readable_report(
 async def test_a_run_that_ranked_nothing_writes_nothing(crowd: Crowd, tmp_path: Path) -> None:
     results = Results(Scenario(out=tmp_path / "out"), "a protocol", USERS)
 
-    results.add(await played(crowd, "base", 0, 1, dies_in_round=1), [1])
+    results.add(await played(crowd, "base", 0, 1, dies_in_round=1), {1: 99})
 
     assert not (tmp_path / "out").exists()
 
@@ -177,7 +177,7 @@ async def test_the_environment_names_every_process_and_what_it_loaded(
     assert found["devices"][0]["modules"] == ["numpy"]
     assert found["devices"][0]["provider"] == "FakeProvider"
     assert "simulator" in found["simulator"]["modules"]
-    assert found["clouds"] == [{"pid": 1}]
+    assert found["clouds"] == [{"pid": 1, "resident_bytes": 99}]
 
 
 async def test_the_table_shows_each_method_and_what_it_gains(crowd: Crowd, tmp_path: Path) -> None:

@@ -79,8 +79,9 @@ async def test_device_processes_stay_for_all_runs_and_clouds_come_and_go(
 
     assert first.replay.tally.ranked.sum() == second.replay.tally.ranked.sum() == MOMENTS
     assert pids(first) == pids(second)
-    assert len(set(stage.cloud_pids)) == 2
-    assert not any(psutil.pid_exists(pid) for pid in [*pids(first), *stage.cloud_pids])
+    assert len(stage.clouds) == 2
+    assert all(size > 1 << 20 for size in stage.clouds.values())
+    assert not any(psutil.pid_exists(pid) for pid in [*pids(first), *stage.clouds])
 
 
 async def test_every_cloud_takes_the_address_that_devices_know(scenario: Scenario) -> None:

@@ -1,0 +1,156 @@
+"""Blocks: windows cut where they should be, attention that sees no future and no padding."""
+
+import pytest
+import torch
+
+from shared_models.config import TrunkConfig
+from shared_models.layers.attention import AttentionBlock, causal
+from shared_models.layers.embedding import ItemEmbedding
+from shared_models.layers.hypernetwork import CodeEncoder, WeightWriter
+from shared_models.layers.mlp import MLP, SlottedMLP, slotted_mlp
+from shared_models.layers.sequence import cut_windows, newest, recency
+from shared_models.trunks.ranker import TRUNKS
+
+
+def test_windows_are_cut_where_each_row_says() -> None:
+    history = torch.tensor([[0, 0, 1, 2, 3, 4], [1, 2, 3, 4, 5, 6], [0, 0, 0, 0, 0, 9]])
+
+    windows = cut_windows(history, 3, torch.tensor([0, 2, 1]))
+
+    assert windows.tolist() == [[2, 3, 4], [2, 3, 4], [0, 0, 0]]
+
+
+def test_a_window_longer_than_history_is_padded_on_the_right() -> None:
+    history = torch.tensor([[0, 7, 8]])
+
+    assert cut_windows(history, 5, 1).tolist() == [[7, 0, 0, 0, 0]]
+
+
+def test_recency_counts_back_from_the_newest_item() -> None:
+    assert recency(torch.tensor([[4, 5, 6, 0]]), 2).tolist() == [[1, 1, 0, 0]]
+
+
+def test_the_newest_state_of_an_empty_window_is_zero() -> None:
+    states = torch.ones(2, 3, 4)
+
+    found = newest(states, torch.tensor([[1, 2, 0], [0, 0, 0]]))
+
+    assert found.sum(1).tolist() == [4, 0]
+
+
+def test_changing_the_future_changes_no_past_state() -> None:
+    torch.manual_seed(0)
+    block, x = AttentionBlock(8, 2), torch.randn(1, 6, 8)
+    visible = causal(6, x.device)
+    changed = x.clone()
+    changed[:, 4:] += 1
+
+    before, after = block(x, x, visible), block(changed, changed, visible)
+
+    assert torch.equal(before[:, :4], after[:, :4])
+    assert not torch.allclose(before[:, 4:], after[:, 4:])
+
+
+def test_what_is_not_visible_changes_nothing_and_nothing_visible_is_finite() -> None:
+    torch.manual_seed(0)
+    block, x = AttentionBlock(8, 2), torch.randn(1, 4, 8)
+    visible = torch.tensor([[[True, True, False, False]] * 4])
+    changed = x.clone()
+    changed[:, 2:] = 50
+
+    assert torch.allclose(block(x, x, visible), block(x, changed, visible))
+    assert torch.isfinite(block(x, x, torch.zeros_like(visible))).all()
+
+
+def test_the_padding_row_is_zero_and_stays_zero_in_training() -> None:
+    items = ItemEmbedding(5, 4, scale=0.1, dropout=0.0)
+
+    items(torch.tensor([0, 1])).sum().backward()
+
+    assert items.vectors.weight[0].abs().sum() == 0
+    assert items.vectors.weight.grad is not None
+    assert items.vectors.weight.grad[0].abs().sum() == 0
+
+
+def test_a_popular_item_starts_with_a_larger_bias() -> None:
+    items = ItemEmbedding(3, 4, scale=0.1, dropout=0.0)
+
+    items.start_at_popularity(torch.tensor([0.0, 0.6, 0.3, 0.1]))
+
+    assert items.bias[1] > items.bias[2] > items.bias[3]
+
+
+def test_a_head_fed_with_its_own_slots_is_the_plain_network() -> None:
+    torch.manual_seed(0)
+    head, x = SlottedMLP((6, 5, 4)), torch.randn(2, 3, 6)
+    plain = MLP((6, 5, 4))
+    for ours, theirs in zip(head.parameters(), plain.parameters(), strict=True):
+        theirs.data.copy_(ours)
+
+    assert torch.allclose(slotted_mlp(x, head.slots), plain(x), atol=1e-6)
+
+
+def test_each_row_goes_through_its_own_head() -> None:
+    torch.manual_seed(0)
+    heads = [SlottedMLP((6, 4, 1)) for _ in range(2)]
+    x = torch.randn(2, 3, 6)
+    both = {name: torch.stack([head.slots[name] for head in heads]) for name in heads[0].slots}
+
+    together = slotted_mlp(x, both)
+
+    for row, head in enumerate(heads):
+        assert torch.allclose(together[row], slotted_mlp(x[row], head.slots), atol=1e-6)
+
+
+def test_written_weights_are_affine_in_the_code() -> None:
+    torch.manual_seed(0)
+    slots = SlottedMLP((4, 3, 2)).slots
+    writer, (one, two) = WeightWriter(slots, 5, 0.1), torch.randn(2, 1, 5)
+
+    middle = writer(0.3 * one + 0.7 * two, slots)
+
+    for name, value in middle.items():
+        mixed = 0.3 * writer(one, slots)[name] + 0.7 * writer(two, slots)[name]
+        assert torch.allclose(value, mixed, atol=1e-6)
+
+
+def test_a_zero_code_writes_the_defaults_exactly() -> None:
+    slots = SlottedMLP((4, 3, 2)).slots
+
+    written = WeightWriter(slots, 5, 0.1)(torch.zeros(1, 5), slots)
+
+    assert all(torch.equal(written[name][0], value) for name, value in slots.items())
+
+
+def test_a_code_does_not_depend_on_padding() -> None:
+    torch.manual_seed(0)
+    encoder, table = CodeEncoder(4, 3), torch.randn(10, 4)
+    short, long = torch.tensor([[3, 4]]), torch.tensor([[3, 4, 0, 0]])
+
+    assert torch.allclose(encoder(table[short], short), encoder(table[long], long), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", sorted(TRUNKS))
+def test_a_trunk_ranks_by_the_order_of_behaviour_only_where_it_should(name: str) -> None:
+    torch.manual_seed(0)
+    trunk = TRUNKS[name](TrunkConfig(name=name, embedding_scale=0.5), 9, 4).eval()
+    head = SlottedMLP(trunk.head_sizes).slots
+    candidates = torch.tensor([[1, 2, 3]])
+
+    one = trunk(torch.tensor([[4, 5, 6]]), candidates, head)
+    other = trunk(torch.tensor([[6, 5, 4]]), candidates, head)
+
+    # Attention of candidates over a set of items, as in DIN, does not know an order.
+    assert torch.allclose(one, other, atol=1e-5) == (name == "din")
+
+
+def test_a_candidate_is_scored_alike_whatever_stands_beside_it() -> None:
+    torch.manual_seed(0)
+    for name, kind in TRUNKS.items():
+        trunk = kind(TrunkConfig(name=name), 9, 4).eval()
+        head, window = SlottedMLP(trunk.head_sizes).slots, torch.tensor([[4, 5, 6, 0]])
+
+        alone = trunk(window, torch.tensor([[2]]), head)
+        among = trunk(window, torch.tensor([[7, 2, 9]]), head)
+
+        assert torch.allclose(alone[:, 0], among[:, 1], atol=1e-6)

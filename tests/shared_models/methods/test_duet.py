@@ -1,0 +1,134 @@
+"""DUET's own contract."""
+
+import pytest
+import torch
+
+from shared_models.catalog import load_method, resolve
+from shared_models.contract.errors import BadSetting
+from shared_models.layers.sequence import cut_windows
+from shared_models.method import Batch
+from shared_models.methods.duet.method import Duet
+from shared_models.methods.duet.network import DuetNetwork
+
+ITEMS = 30
+
+
+def make(trunk: str = "sasrec", **settings: object) -> Duet:
+    duet = load_method("duet", resolve("duet", ITEMS, trunk, {"duet": settings}))
+    assert isinstance(duet, Duet)
+    return duet
+
+
+def built(duet: Duet) -> DuetNetwork:
+    network = duet.build(seed=0).eval()
+    assert isinstance(network, DuetNetwork)
+    return network
+
+
+def batch(rows: int = 4, history: int = 60) -> Batch:
+    rng = torch.Generator().manual_seed(0)
+    shape = (rows, history)
+    labels = torch.tensor([[1.0, 0, 0, 0, 0]]).expand(rows, -1)
+    return Batch(
+        torch.randint(1, ITEMS + 1, shape, generator=rng),
+        torch.randint(1, ITEMS + 1, (rows, 5), generator=rng),
+        labels,
+    )
+
+
+@pytest.mark.parametrize(
+    ("trunk", "numbers"), [("sasrec", 2112), ("gru4rec", 2112), ("din", 16641)]
+)
+def test_the_head_has_the_published_number_of_weights(trunk: str, numbers: int) -> None:
+    head = built(make(trunk)).ranker.head
+
+    assert sum(value.numel() for value in head.slots.values()) == numbers
+
+
+def test_the_writer_is_saved_trained_and_moved_by_one_step() -> None:
+    duet = make()
+    network = built(duet)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    stage = duet.stages()[0]
+    optimiser = torch.optim.SGD(list(stage.trainable(network)), lr=1.0)
+
+    stage.loss(network.train(), batch(), torch.Generator().manual_seed(0)).backward()
+    optimiser.step()
+
+    moved = {
+        name for name, value in network.state_dict().items() if not torch.equal(value, before[name])
+    }
+    assert {name for name in before if name.startswith("writer.")} <= moved
+
+
+def test_frozen_heads_never_move_and_are_large() -> None:
+    duet = make(heads="frozen")
+    network = built(duet)
+    frozen = (*network.writer.parameters(), *network.ranker.head.parameters())
+    before = [parameter.clone() for parameter in frozen]
+    stage = duet.stages()[0]
+    optimiser = torch.optim.SGD(list(stage.trainable(network)), lr=1.0)
+
+    stage.loss(network.train(), batch(), torch.Generator().manual_seed(0)).backward()
+    optimiser.step()
+
+    assert all(torch.equal(a, b) for a, b in zip(before, frozen, strict=True))
+    assert 0.7 < torch.cat([p.flatten() for p in frozen]).std() < 1.0
+    assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in network.encoder.parameters())
+
+
+def test_an_older_overlay_reads_older_behaviour() -> None:
+    duet = make(generator_window=4)
+    network = built(duet)
+    data = batch()
+    changed = Batch(data.history_BH.clone(), data.candidates_BC, data.labels_BC)
+    changed.history_BH[:, -3:] = 7
+
+    stale = [network.code(duet_uplink(duet, b, age=3)) for b in (data, changed)]
+    fresh = [network.code(duet_uplink(duet, b, age=0)) for b in (data, changed)]
+
+    assert torch.equal(*stale)
+    assert not torch.allclose(*fresh)
+
+
+def duet_uplink(duet: Duet, data: Batch, age: int) -> torch.Tensor:
+    return cut_windows(data.history_BH, duet.config.generator_window, age)
+
+
+def test_lag_training_draws_every_age_and_fresh_only_draws_none() -> None:
+    rng = torch.Generator().manual_seed(0)
+    data = batch(rows=2000, history=1)
+
+    lagged, fresh = (make(max_lag=lag)._draw_ages(data, rng) for lag in (20, 0))
+
+    assert set(lagged.tolist()) == set(range(21))
+    assert set(fresh.tolist()) == {0}
+
+
+def test_the_manifest_says_how_old_an_overlay_may_be() -> None:
+    assert make(max_lag=7).config.refresh.max_age == 7
+    assert make(max_lag=7, max_age=3).config.refresh.max_age == 3
+
+
+def test_the_generator_may_see_more_than_the_scorer() -> None:
+    config = make(generator_window=50, window=10).config
+
+    assert config.uplink.items == 50
+    assert config.features.window == 10
+    assert config.history == 70
+
+
+def test_dropping_every_code_trains_the_default_head() -> None:
+    duet = make(code_dropout=0.99)
+    network = built(duet)
+
+    rng = torch.Generator().manual_seed(0)
+    duet.stages()[0].loss(network, batch(rows=2), rng).backward()
+
+    assert network.ranker.head.layers[0].weight.grad is not None
+    assert all(p.grad is None or p.grad.abs().sum() == 0 for p in network.writer.parameters())
+
+
+def test_a_setting_without_sense_is_refused() -> None:
+    with pytest.raises(BadSetting, match=r"duet\.code_dropout"):
+        make(code_dropout=1.5)
