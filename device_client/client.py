@@ -83,9 +83,9 @@ class DeviceClient:
 
     async def upload(self, at: float, *, everything: bool = False) -> bool:
         """Hand over full batches of events, or all; whether nothing is left to do."""
-        least = 1 if everything else self._settings.upload_events
+        least = 1 if everything else self._settings.upload_batch
         while len(self.outbox) >= least:
-            batch = self.outbox.batch(self._settings.upload_events)
+            batch = self.outbox.batch(self._settings.upload_batch)
             try:
                 stored = await self._cloud.upload(self.user, batch, at=at)
             except CloudUnavailable:

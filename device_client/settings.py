@@ -22,7 +22,7 @@ class DeviceSettings(BaseModel):
     open_sessions: PositiveInt = Field(
         128, description="Open sessions; the one idle longest is closed before another opens."
     )
-    upload_events: PositiveInt = Field(16, description="Events in an upload.")
+    upload_batch: PositiveInt = Field(16, description="Events in an upload.")
     flush_s: float = Field(60.0, ge=0, description="Seconds to try to hand over the last events.")
     fetch_s: float = Field(30.0, gt=0, description="Seconds to wait for a cloud at the start.")
     providers: tuple[str, ...] = Field(

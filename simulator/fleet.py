@@ -64,11 +64,10 @@ class Process:
 
     def failure(self) -> RunFailed | InputError:
         """Why it ended, as it told itself."""
-        code, words = self.popen.poll(), self.last_words
+        code, words = self.popen.wait(), self.last_words
         if code == InputError.exit_code and words.startswith(_ERROR):
             return InputError(words.removeprefix(_ERROR))
-        killed = code is not None and code < 0
-        how = f"was ended by {signal.Signals(-code).name}" if killed else f"ended ({code})"
+        how = f"ended ({code})" if code >= 0 else f"was ended by {signal.Signals(-code).name}"
         return RunFailed(f"{self.name} {how}: {words}; its log: {self.log}")
 
 
@@ -216,4 +215,4 @@ class _Tail:
 
 def end_like_ctrl_c() -> None:
     """Let a request to end (SIGTERM) do what Ctrl-C does, so that no process is left behind."""
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from simulator.cache import CLOUD, BundleCache, cache_root
+from shared_models.logs.prepare import cache_root
+from simulator.cache import CLOUD, BundleCache
 from simulator.coordinator import Coordinator
 from simulator.experiment import plan
 from simulator.fleet import Fleet, Process
