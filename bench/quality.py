@@ -1,4 +1,4 @@
-"""What DUET gives over base on MovieLens-100K, replayed on devices, over three seeds and three trunks.
+"""What DUET gives over base on MovieLens-100K: replayed on devices, three seeds, three trunks.
 
 Every rating is a positive; user-tail split 70/10/20; window 10; 1 + 99 never-touched candidates.
 One recipe, chosen for base on validation, trains all. Overlays are 0, 5 and 20 events old; the
@@ -25,7 +25,6 @@ import polars as pl
 from shared_models.contract.metrics import (
     Ranked,
     UserMetric,
-    bootstrap_interval,
     evaluate,
     mean_over_seeds,
     paired_difference,
@@ -107,9 +106,8 @@ def _print_row(
         return
     for name in SHOWN:
         gap = paired_difference(averaged[name], found[name])
-        print(
-            f"    {name}: {100 * gap.mean:+.2f} points over base [{100 * gap.low:+.2f}, {100 * gap.high:+.2f}]"
-        )
+        low, high = 100 * gap.low, 100 * gap.high
+        print(f"    {name}: {100 * gap.mean:+.2f} points over base [{low:+.2f}, {high:+.2f}]")
     bundle = json.loads((folder / "metrics.json").read_text())["methods"][variant.method]
     up, down = bundle["bytes_up_per_rec"], bundle["bytes_down_per_rec"]
     print(f"    {up:.0f} B up, {down:.0f} B down a recommendation", flush=True)

@@ -1,7 +1,9 @@
 """The cloud's process: binds, loads, answers, and stops without losing an ask it has taken."""
 
 import asyncio
+import errno
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -19,7 +21,7 @@ from cloud_server.session import Services
 from cloud_server.settings import ServeSettings
 from protos.v1 import collaboration_pb2
 from protos.v1.collaboration_pb2_grpc import add_CollaborationServicer_to_server
-from shared_models.contract.errors import PortTaken
+from shared_models.contract.errors import BadSetting, InputError, PortTaken
 
 
 def run_server(settings: ServeSettings) -> None:
@@ -94,8 +96,20 @@ def _bind(server: aio.Server, listen: str) -> str:
     try:
         port = server.add_insecure_port(listen)
     except RuntimeError as error:
-        raise PortTaken(listen) from error
+        raise _refusal(listen) from error
     return f"{listen.rpartition(':')[0]}:{port}"
+
+
+def _refusal(listen: str) -> InputError:
+    """Why nothing can listen there; gRPC tells only its log."""
+    host, _, port = listen.rpartition(":")
+    family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
+    try:
+        socket.create_server((host.strip("[]"), int(port)), family=family).close()
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            return BadSetting("listen", f"{listen}: {error.strerror}")
+    return PortTaken(listen)
 
 
 def _services(settings: ServeSettings, bundles: Bundles, journal: EventJournal) -> Services:

@@ -7,7 +7,7 @@ among 100 candidates, a hit rate at 10 of 0.1.
 
 # Shapes: U users, M moments, S candidates of all moments together.
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,6 +21,8 @@ BoolArray = NDArray[np.bool_]
 
 DRAWS: Final = 1000
 _CUTOFF: Final = 10
+_BLOCK: Final = 1_000_000
+"""Candidates looked at together; bounds the memory of what is in between."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,12 @@ class UserMetric:
 
     numerator_U: Float64Array
     denominator_U: Float64Array
+
+    def __add__(self, other: "UserMetric") -> "UserMetric":
+        """Both users' shares together."""
+        return UserMetric(
+            self.numerator_U + other.numerator_U, self.denominator_U + other.denominator_U
+        )
 
     @property
     def value(self) -> float:
@@ -74,19 +82,10 @@ class Ranked:
 
 def auc(scores: Float32Array, labels: BoolArray) -> float:
     """P(positive above negative) + half of P(equal), over all pairs; nan where a class lacks."""
-    above_P, _ = placements(scores, labels)
-    return float(above_P.mean()) if len(above_P) else float("nan")
-
-
-def placements(scores: Float32Array, labels: BoolArray) -> tuple[Float64Array, Float64Array]:
-    """For each positive the share of negatives below it; for each negative, of positives above.
-
-    Equal scores count a half. In the order of ``scores``; empty where the other class lacks.
-    """
-    positives, negatives = scores[labels], scores[~labels]
+    positives, negatives = scores[labels], np.sort(scores[~labels])
     if not len(positives) or not len(negatives):
-        return np.zeros(0), np.zeros(0)
-    return _share_below(positives, negatives), 1 - _share_below(negatives, positives)
+        return float("nan")
+    return float(_share_below(positives, negatives).mean())
 
 
 def evaluate(ranked: Ranked, users: int) -> dict[str, UserMetric]:
@@ -94,19 +93,16 @@ def evaluate(ranked: Ranked, users: int) -> dict[str, UserMetric]:
 
     ``auc`` is pooled over all candidates of all users; ``gauc`` weighs each user's own AUC by the
     candidates shown, ``uauc`` weighs users alike, both over users who have both classes; ``hr@10``,
-    ``ndcg@10`` and ``mrr`` are means over moments; ``logloss`` over candidates.
+    ``ndcg@10`` and ``mrr`` are means over moments, by the best taken candidate; ``logloss`` over
+    candidates. Users are taken block by block, so that memory is bounded by the scores.
     """
-    own_U, shown_U = _user_aucs(ranked, users)
-    judged_U = np.isfinite(own_U)
-    own_U = np.where(judged_U, own_U, 0.0)
-    weight_U = np.where(judged_U, shown_U, 0.0)
-    return {
-        "auc": _pooled_auc(ranked, users),
-        "gauc": UserMetric(own_U * weight_U, weight_U),
-        "uauc": UserMetric(own_U, judged_U.astype(np.float64)),
-        **_by_moment(ranked, users),
-        "logloss": _logloss(ranked, users),
-    }
+    pool = _Pool(ranked, users)
+    sums: dict[str, UserMetric] = {}
+    for block in _blocks(ranked):
+        pool.add(block)
+        for name, part in _of_block(block, users).items():
+            sums[name] = sums[name] + part if name in sums else part
+    return {"auc": pool.metric(), **sums}
 
 
 def bootstrap_interval(metric: UserMetric, *, draws: int = DRAWS, seed: int = 0) -> Interval:
@@ -138,29 +134,90 @@ def middle_ranks(ranked: Ranked) -> Float64Array:
 
 
 def _share_below(of: Float32Array, among: Float32Array) -> Float64Array:
-    ordered = np.sort(among)
-    below = np.searchsorted(ordered, of, "left") + np.searchsorted(ordered, of, "right")
+    """The share of ``among``, which is sorted, below each of ``of``; equal ones count a half."""
+    below = np.searchsorted(among, of, "left") + np.searchsorted(among, of, "right")
     share: Float64Array = below / (2.0 * len(among))
     return share
 
 
-def _pooled_auc(ranked: Ranked, users: int) -> UserMetric:
+def _blocks(ranked: Ranked) -> Iterator[Ranked]:
+    """``ranked`` in pieces that hold all of some users."""
+    order_M = np.argsort(ranked.user_M, kind="stable")
+    user_M = ranked.user_M[order_M]
+    ends_M, filled_M = np.cumsum(ranked.sizes_M), np.cumsum(ranked.sizes_M[order_M])
+    start = 0
+    while start < len(order_M):
+        before = filled_M[start] - ranked.sizes_M[order_M[start]]
+        full = int(np.searchsorted(filled_M, before + _BLOCK))
+        stop = int(np.searchsorted(user_M, user_M[min(full, len(user_M) - 1)], "right"))
+        chosen_M = order_M[start:stop]
+        rows_S = _rows(ends_M[chosen_M], ranked.sizes_M[chosen_M])
+        yield Ranked(
+            ranked.user_M[chosen_M],
+            ranked.sizes_M[chosen_M],
+            ranked.labels_S[rows_S],
+            ranked.scores_S[rows_S],
+        )
+        start = stop
+
+
+def _rows(ends: Int64Array, sizes: Int64Array) -> Int64Array:
+    """Indices of runs that end before ``ends``, one run after the other."""
+    before = np.cumsum(sizes) - sizes
+    rows: Int64Array = np.repeat(ends - sizes - before, sizes) + np.arange(int(sizes.sum()))
+    return rows
+
+
+def _of_block(ranked: Ranked, users: int) -> dict[str, UserMetric]:
+    own_U, shown_U = _user_aucs(ranked, users)
+    judged_U = np.isfinite(own_U)
+    own_U = np.where(judged_U, own_U, 0.0)
+    weight_U = np.where(judged_U, shown_U, 0.0)
+    return {
+        "gauc": UserMetric(own_U * weight_U, weight_U),
+        "uauc": UserMetric(own_U, judged_U.astype(np.float64)),
+        **_by_moment(ranked, users),
+        "logloss": _logloss(ranked, users),
+    }
+
+
+class _Pool:
     """The pooled AUC as a mean of user pseudo-values.
 
     The AUC is a two-sample U-statistic; to first order a user moves it by the placements of their
     own candidates less the mean (the infinitesimal jackknife). The mean of the pseudo-values is
     the AUC exactly; resampling them is the user bootstrap to first order.
     """
-    user_S, labels_S = ranked.user_S, ranked.labels_S
-    above_P, below_N = placements(ranked.scores_S, labels_S)
-    if not len(above_P):
-        return UserMetric(np.zeros(users), np.zeros(users))
-    pooled = above_P.mean()
-    of_positives_U = np.bincount(user_S[labels_S], above_P - pooled, users) / len(above_P)
-    of_negatives_U = np.bincount(user_S[~labels_S], below_N - pooled, users) / len(below_N)
-    present_U = np.bincount(ranked.user_M, minlength=users) > 0
-    influence_U = (of_positives_U + of_negatives_U) * present_U.sum()
-    return UserMetric(np.where(present_U, pooled + influence_U, 0.0), present_U.astype(np.float64))
+
+    def __init__(self, ranked: Ranked, users: int) -> None:
+        self._users = users
+        self._positives = np.sort(ranked.scores_S[ranked.labels_S])
+        self._negatives = np.sort(ranked.scores_S[~ranked.labels_S])
+        self._above_U, self._below_U = np.zeros(users), np.zeros(users)
+        self._taken_U, self._other_U = np.zeros(users), np.zeros(users)
+
+    def add(self, ranked: Ranked) -> None:
+        """Add up the placements of some users' candidates."""
+        if not len(self._positives) or not len(self._negatives):
+            return
+        user_S, taken_S = ranked.user_S, ranked.labels_S
+        above_P = _share_below(ranked.scores_S[taken_S], self._negatives)
+        below_N = 1 - _share_below(ranked.scores_S[~taken_S], self._positives)
+        self._above_U += _sum_by(user_S[taken_S], above_P, self._users)
+        self._below_U += _sum_by(user_S[~taken_S], below_N, self._users)
+        self._taken_U += np.bincount(user_S[taken_S], minlength=self._users)
+        self._other_U += np.bincount(user_S[~taken_S], minlength=self._users)
+
+    def metric(self) -> UserMetric:
+        """The pseudo-values of all users that were added."""
+        present_U = (self._taken_U + self._other_U) > 0
+        if not present_U.any():
+            return UserMetric(np.zeros(self._users), np.zeros(self._users))
+        pooled = self._above_U.sum() / len(self._positives)
+        of_positives_U = (self._above_U - pooled * self._taken_U) / len(self._positives)
+        of_negatives_U = (self._below_U - pooled * self._other_U) / len(self._negatives)
+        pseudo_U = pooled + (of_positives_U + of_negatives_U) * present_U.sum()
+        return UserMetric(np.where(present_U, pseudo_U, 0.0), present_U.astype(np.float64))
 
 
 def _user_aucs(ranked: Ranked, users: int) -> tuple[Float64Array, Float64Array]:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import hashlib
 import os
+import re
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -23,7 +24,7 @@ from cloud_server.settings import ServeSettings
 from cloud_server.statuses import STATUS, status_of
 from protos.v1.collaboration_pb2 import BundleRequest, Refresh, ReleasesRequest, Upload
 from shared_models.contract.bundle import Bundle, unpack
-from shared_models.contract.errors import BundleCorrupt, PathMissing, PortTaken
+from shared_models.contract.errors import BadSetting, BundleCorrupt, PathMissing, PortTaken
 from tests.cloud_server.conftest import Cloud, OpenCloud, TinyMethod, make_bundle, release
 
 
@@ -226,6 +227,16 @@ async def test_a_taken_port_is_named(open_cloud: OpenCloud) -> None:
         with pytest.raises(PortTaken, match=cloud.address):
             async with open_cloud(listen=cloud.address):
                 pass
+
+
+@pytest.mark.usefixtures("bundle")
+@pytest.mark.parametrize("listen", ["no.such.host.invalid:0", "192.0.2.1:0", "[::zz]:0"])
+async def test_an_address_that_is_not_ours_is_not_called_taken(
+    open_cloud: OpenCloud, listen: str
+) -> None:
+    with pytest.raises(BadSetting, match=re.escape(listen)):
+        async with open_cloud(listen=listen):
+            pass
 
 
 async def test_a_folder_without_releases_is_named(

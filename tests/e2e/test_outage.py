@@ -80,7 +80,7 @@ async def test_a_replay_survives_the_death_of_its_cloud_and_no_event_is_lost_or_
     sent = {entry.user: entry.count for account in accounts for entry in account.done.observed}
     with sqlite3.connect(journal) as database:
         rows = database.execute(
-            "SELECT user, COUNT(*), MIN(seq), MAX(seq) FROM events GROUP BY user"
+            "SELECT user, COUNT(*), MIN(sequence), MAX(sequence) FROM events GROUP BY user"
         )
         stored = {user: (count, first, last) for user, count, first, last in rows}
     assert stored == {user: (count, 0, count - 1) for user, count in sent.items()}
