@@ -5,7 +5,7 @@ from typing import Final
 
 from device_client.cloud import Cloud
 from device_client.controller import decide
-from device_client.history import History
+from device_client.history import History, items_needed
 from device_client.outbox import Outbox
 from device_client.overlays import OverlayShelf
 from device_client.scorer import Scorer
@@ -54,7 +54,7 @@ class DeviceClient:
         self.user, self.outbox = user, Outbox()
         self._scorer, self._cloud, self._settings = scorer, cloud, settings
         self._rule = settings.refresh or manifest.refresh
-        self._history = History(items, window_needed(scorer, settings))
+        self._history = History(items, items_needed(manifest, settings.uplink_lag))
         max_age = self._rule.max_age if self._rule.max_age is not None else manifest.refresh.max_age
         self._overlays = OverlayShelf(scorer.bundle_id, manifest.slots, max_age)
         self._refreshed_at: int | None = None
@@ -108,10 +108,3 @@ class DeviceClient:
             return False
         self._refreshed_at = self._history.events_seen
         return True
-
-
-def window_needed(scorer: Scorer, settings: DeviceSettings) -> int:
-    """Items that a device must remember for its scorer and its uplinks."""
-    uplink = scorer.manifest.uplink
-    sent = uplink.items + settings.uplink_lag if uplink else 0
-    return max(scorer.manifest.features.window, sent)

@@ -1,7 +1,9 @@
 """The cloud over gRPC: one stream for each user, opened when it is needed, counted byte by byte."""
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -81,9 +83,9 @@ class GrpcCloud:
 
     async def close(self) -> None:
         """Close every session."""
-        for stream in self._streams.values():
-            stream.call.cancel()
+        streams = list(self._streams.values())
         self._streams.clear()
+        await asyncio.gather(*map(_finish, streams))
 
     @property
     def sessions(self) -> int:
@@ -96,7 +98,7 @@ class GrpcCloud:
         return await self._exchange(user, stream, purpose, ask)
 
     async def _opened(self, user: int) -> _Stream:
-        self._make_room()
+        await self._make_room()
         stream = _Stream(self._open())
         self._streams[user] = stream
         hello = Hello(user=user, bundle_id=self._bundle_id, waits=self._waits)
@@ -136,13 +138,21 @@ class GrpcCloud:
             raise CloudUnavailable(f"ask {seq} was answered as {answer.seq}")
         return answer
 
-    def _make_room(self) -> None:
-        idle = (user for user, stream in self._streams.items() if not stream.busy)
-        while len(self._streams) >= self._most and (user := next(idle, None)) is not None:
-            self._drop(user)
-            idle = (user for user, stream in self._streams.items() if not stream.busy)
+    async def _make_room(self) -> None:
+        """Close the sessions that were idle longest, as many as there are too many."""
+        too_many = len(self._streams) + 1 - self._most
+        idle = [user for user, stream in self._streams.items() if not stream.busy]
+        closing = [self._streams.pop(user) for user in idle[: max(too_many, 0)]]
+        await asyncio.gather(*map(_finish, closing))
 
     def _drop(self, user: int) -> None:
         stream = self._streams.pop(user, None)
         if stream is not None:
             stream.call.cancel()
+
+
+async def _finish(stream: _Stream) -> None:
+    """Hang up as agreed: the cloud sees the end of the asks, not a broken call."""
+    with suppress(*LOST):
+        await stream.call.done_writing()
+        await stream.call.read()

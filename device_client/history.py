@@ -3,6 +3,7 @@
 from array import array
 from collections.abc import Iterable
 
+from shared_models.contract.bundle import Manifest
 from shared_models.contract.events import Event
 
 
@@ -33,3 +34,9 @@ class History:
         """The ``length`` items that were newest ``lag`` events ago, oldest first."""
         end = max(len(self._items) - lag, 0)
         return self._items[max(end - length, 0) : end].tolist()
+
+
+def items_needed(manifest: Manifest, uplink_lag: int) -> int:
+    """Items that a device must remember for its scorer, and for uplinks that lag."""
+    sent = manifest.uplink.items + uplink_lag if manifest.uplink else 0
+    return max(manifest.features.window, sent)

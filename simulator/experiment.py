@@ -8,6 +8,7 @@ import asyncio
 import os
 from dataclasses import dataclass
 
+from device_client.history import items_needed
 from device_client.settings import DeviceSettings
 from shared_models.contract.errors import TooSmall
 from shared_models.contract.settings import validated
@@ -23,7 +24,7 @@ from simulator.results import Results
 from simulator.scenario import Scenario
 from simulator.stage import Run, open_stage
 from simulator.tally import Tally
-from simulator.windows import initial_windows, window_length
+from simulator.windows import initial_windows
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +111,7 @@ async def _replay(
 
 
 def _run(plan: Plan, resolved: Resolved, seed: int, trained: Trained, display: Display) -> Run:
-    length = window_length(trained.bundle.manifest, plan.device.uplink_lag)
+    length = items_needed(trained.bundle.manifest, plan.device.uplink_lag)
     windows = initial_windows(plan.log, plan.moments, length)
     meter = Meter(resolved.title(seed), plan.moments)
 

@@ -2,7 +2,6 @@
 
 import polars as pl
 
-from shared_models.contract.bundle import Manifest
 from shared_models.logs.moments import Moments
 from shared_models.logs.prepared import PreparedLog
 
@@ -19,9 +18,3 @@ def initial_windows(log: PreparedLog, moments: Moments, length: int) -> dict[int
     newest = taken.sort("user", "seq").group_by("user").agg(pl.col("item").tail(length))
     known = dict(newest.iter_rows())
     return {user: known.get(user, []) for user in first["user"].sort().to_list()}
-
-
-def window_length(manifest: Manifest, uplink_lag: int) -> int:
-    """Items that a device of ``manifest`` can use, with uplinks that lag by so many events."""
-    sent = manifest.uplink.items + uplink_lag if manifest.uplink else 0
-    return max(manifest.features.window, sent)

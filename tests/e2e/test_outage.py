@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from device_client.history import items_needed
 from shared_models.logs.prepare import cache_root
 from simulator.cache import CLOUD, BundleCache
 from simulator.coordinator import Coordinator
@@ -16,7 +17,7 @@ from simulator.replay import Account, Replay
 from simulator.scenario import Scenario
 from simulator.stage import DEVICE
 from simulator.tally import Tally
-from simulator.windows import initial_windows, window_length
+from simulator.windows import initial_windows
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 UPLOADING = Scenario(
@@ -40,7 +41,7 @@ async def replay_with_outage(folder: Path) -> tuple[Tally, list[Account], Path]:
     played = plan(UPLOADING)
     cache = BundleCache(cache_root(), played.scenario.split, played.log.folder, played.log.hash)
     trained = await cache.trained(played.methods[0], 0, lambda _: None)
-    length = window_length(trained.bundle.manifest, 0)
+    length = items_needed(trained.bundle.manifest, 0)
     windows = initial_windows(played.log, played.moments, length)
     journal = folder / "journal.sqlite"
     replay = Replay(played.moments, windows, trained.bundle, played.rules, lambda *_: None)

@@ -6,10 +6,11 @@ import numpy as np
 import polars as pl
 import pytest
 
+from device_client.history import items_needed
 from shared_models.contract.bundle import Manifest
 from shared_models.logs.moments import Moments, replay_moments
 from shared_models.logs.prepared import PreparedLog, write_log
-from simulator.windows import initial_windows, window_length
+from simulator.windows import initial_windows
 
 EVENTS = 20
 
@@ -98,4 +99,4 @@ def test_a_window_holds_what_scorer_and_uplink_can_use(
         }
     )
 
-    assert window_length(manifest, lag) == length
+    assert items_needed(manifest, lag) == length
