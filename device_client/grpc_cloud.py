@@ -12,7 +12,7 @@ from grpc import aio
 from device_client.channel import LOST, error_of_call, error_of_fault
 from device_client.ledger import Ledger, Purpose
 from protos.v1.collaboration_pb2 import Answer, Ask, Hello, Rank, Refresh, Upload
-from shared_models.contract.errors import BadAsk, CloudUnavailable
+from shared_models.contract.errors import CloudUnavailable, ConcertoError
 from shared_models.contract.events import EventBatch
 from shared_models.contract.overlay import Overlay, overlay_from_proto
 from shared_models.contract.tensors import Float32Array, tensor_from_proto
@@ -104,7 +104,8 @@ class GrpcCloud:
         hello = Hello(user=user, bundle_id=self._bundle_id, waits=self._waits)
         try:
             await self._exchange(user, stream, Purpose.CONTROL, Ask(hello=hello))
-        except BadAsk:
+        except ConcertoError:
+            # A session without a hello is good for nothing; the next ask opens another.
             self._drop(user)
             raise
         return stream

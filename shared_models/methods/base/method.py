@@ -47,9 +47,11 @@ class Base:
 
     def rank(self, model: nn.Module, windows: Int64Array, candidates: Int64Array) -> Float32Array:
         """Logits (B, C), in the cloud."""
+        device = next(model.parameters()).device
+        inputs = (torch.from_numpy(array).to(device) for array in (windows, candidates))
         with torch.inference_mode():
-            logits_BC = model(torch.from_numpy(windows), torch.from_numpy(candidates))
-        scores: Float32Array = logits_BC.numpy()
+            logits_BC: Tensor = model(*inputs)
+        scores: Float32Array = logits_BC.cpu().numpy()
         return scores
 
     def export(self, model: nn.Module) -> ScorerExport:
