@@ -14,10 +14,11 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import psutil
 
 from bench.replay import _serving
-from device_client.agent import resident_bytes
-from device_client.host import Host
+from device_client.host import hosted
+from device_client.ledger import DeviceLedger
 from device_client.settings import DeviceSettings
 from shared_models.logs.prepare import cache_root
 from simulator.cache import BundleCache
@@ -55,15 +56,15 @@ def main() -> None:
 async def _devices(address: str) -> None:
     sizes = {}
     with tempfile.TemporaryDirectory() as folder:
-        host = await Host.start(address, "duet", Path(folder), DeviceSettings(), waits=True)
-        candidates = np.arange(1, 101)
-        known = 0
-        for count in COUNTS:
-            for user in range(known, count):
-                await host.client(user).rank(candidates, 0.0)
-            known = count
-            sizes[count] = resident_bytes()
-        await host.close()
+        settings = DeviceSettings(cloud=address, bundles=Path(folder))
+        async with hosted(settings, "duet", DeviceLedger()) as (host, _):
+            candidates = np.arange(1, 101)
+            known = 0
+            for count in COUNTS:
+                for user in range(known, count):
+                    await host.device(user).rank(candidates)
+                known = count
+                sizes[count] = psutil.Process().memory_info().rss
     print(json.dumps(sizes))
 
 

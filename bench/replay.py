@@ -49,9 +49,8 @@ def _compare_with_floor(played: Plan, trained: Trained, options: argparse.Namesp
         with _serving("bench.service", "floor", *_model(trained)) as address:
             floor = _closed_loop(address, trained, len(played.moments), options.devices, "--rank")
         ratios.append(ours / floor)
-        print(
-            f"round {number}: replay {ours:,.0f} events/s, floor {floor:,.0f}, ratio {ours / floor:.2f}"
-        )
+        speeds = f"replay {ours:,.0f} events/s, floor {floor:,.0f}"
+        print(f"round {number}: {speeds}, ratio {ours / floor:.2f}", flush=True)
     print(f"replay / floor: median {statistics.median(ratios):.2f} (target 0.4)")
 
 

@@ -1,247 +1,174 @@
 """Takes a simulation's orders. It stands where in production the app is; devices do not see it.
 
-The order for a moment holds the candidates and what the user took. The device is asked to rank the
-first, and learns the second only afterwards.
+An order for a moment holds the candidates and what the user took. The device ranks the first, and
+learns the second only afterwards.
 """
 
 import asyncio
-import json
 import os
-import sys
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from grpc import aio
 
-from device_client.channel import (
-    CONTROL_MESSAGE_BYTES,
-    LOST,
-    error_of_call,
-    open_channel,
-    wait_until_ready,
-)
-from device_client.host import Host
+from device_client.control import Page, Simulation, account
+from device_client.grpc_cloud import OPTIONS, GrpcCloud
+from device_client.host import Host, hosted
+from device_client.ledger import DeviceLedger
 from device_client.settings import DeviceSettings
 from protos.v1 import simulation_pb2 as plane
 from protos.v1.simulation_pb2_grpc import SimulationStub
-from shared_models.contract.errors import BadSetting, ConcertoError, RunFailed
+from shared_models.contract.errors import ConcertoError, InputError, RunFailed
 from shared_models.contract.events import Event
-from shared_models.contract.ranking import Ranking, Source
-from shared_models.contract.settings import validated
+from shared_models.contract.tensors import Int64Array
 
 if TYPE_CHECKING:
     from protos.v1.simulation_pb2_grpc import SimulationAsyncStub
 
-_REPORTED: Final = 256
-"""Rankings in one report."""
-_SOURCES: Final[Mapping[Source, plane.Source.ValueType]] = {
-    Source.DEFAULT_WEIGHTS: plane.SOURCE_DEFAULT_WEIGHTS,
-    Source.OVERLAY: plane.SOURCE_OVERLAY,
-    Source.STALE_OVERLAY: plane.SOURCE_STALE_OVERLAY,
-    Source.CLOUD: plane.SOURCE_CLOUD,
-}
+Clock = Callable[[], float]
+_ROUND_BYTES: Final = 256 << 20
+"""A round may hold many users' moments; both of its ends are our own processes."""
+_OPTIONS: Final = [
+    *(option for option in OPTIONS if "message_length" not in option[0]),
+    ("grpc.max_receive_message_length", _ROUND_BYTES),
+    ("grpc.max_send_message_length", _ROUND_BYTES),
+]
+
+
+class Run:
+    """One run of a simulation on this process.
+
+    Args:
+        host: the devices.
+        cloud: told which round it is.
+        ledger: what they spent.
+        simulation: where rankings go.
+        clock: seconds; measures, never decides.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        cloud: GrpcCloud,
+        ledger: DeviceLedger,
+        simulation: Simulation,
+        clock: Clock,
+    ) -> None:
+        self._host, self._cloud, self._ledger = host, cloud, ledger
+        self._simulation, self._clock = simulation, clock
+        items = host.scorer.manifest.features.items
+        self._catalogue: Int64Array = np.arange(1, items + 1, dtype=np.int64)
+
+    async def play(self, part: plane.Round) -> None:
+        """Rank every moment of a round: users side by side, each user's moments in order."""
+        self._cloud.round = part.number
+        by_user: dict[int, list[plane.Moment]] = {}
+        for moment in part.moments:
+            by_user.setdefault(moment.user, []).append(moment)
+        page = Page()
+
+        async def play_user(moments: list[plane.Moment]) -> None:
+            for moment in moments:
+                await self._play_moment(moment, page)
+                if page.is_full:
+                    await self._simulation.tell(rankings=page.take())
+
+        await self._host.side_by_side(play_user, by_user.values())
+        await self._simulation.tell(rankings=page.take())
+        spent = self._ledger.payload
+        await self._simulation.tell(
+            round_done=plane.RoundDone(
+                round=part.number, bytes_up=spent.bytes_up, bytes_down=spent.bytes_down
+            )
+        )
+
+    async def end(self) -> None:
+        """Hand over what still waits, and give account."""
+        await self._host.flush()
+        await self._simulation.tell(run_done=account(self._host, self._ledger))
+
+    async def _play_moment(self, moment: plane.Moment, page: Page) -> None:
+        device = self._host.device(moment.user)
+        candidates = self._candidates(moment)
+        start = self._clock()
+        ranking = await device.rank(candidates, moment.at)
+        page.add(moment.index, ranking, self._clock() - start)
+        for item in moment.outcome:
+            await device.observe(Event(item, moment.at))
+
+    def _candidates(self, moment: plane.Moment) -> Int64Array:
+        if not moment.candidates:
+            return self._catalogue
+        return np.frombuffer(moment.candidates, "<i4").astype(np.int64)
 
 
 class Agent:
     """One device process in a simulation.
 
     Args:
-        cloud: address of the cloud.
-        simulation: address of the simulator.
-        folder: where bundles are kept.
         settings: of this process; a run may change them.
+        address: of the simulation.
+        clock: seconds, for what is measured.
     """
 
     def __init__(
-        self, cloud: str, simulation: str, folder: Path, settings: Mapping[str, Any]
+        self, settings: DeviceSettings, address: str, clock: Clock = time.perf_counter
     ) -> None:
-        self._cloud, self._simulation, self._folder = cloud, simulation, folder
-        self._own_settings = settings
-        self._host: Host | None = None
-        self._now = 0.0
+        self._settings, self._address, self._clock = settings, address, clock
 
-    async def run(self) -> None:
-        """Dial in, and follow orders until told to leave.
+    async def follow(self) -> None:
+        """Dial in, and play run after run until told to leave.
 
         Raises:
-            CloudUnavailable: nothing answers there.
-            RunFailed: the simulator went away.
+            InputError: no simulation answers.
+            RunFailed: the simulation went away.
+            ConcertoError: an order could not be carried out; the simulation was told.
         """
-        patience = validated(DeviceSettings, "device", self._own_settings).fetch_s
-        async with open_channel(self._simulation, CONTROL_MESSAGE_BYTES) as channel:
-            await wait_until_ready(channel, self._simulation, patience)
+        async with aio.insecure_channel(self._address, options=_OPTIONS) as channel:
+            await self._reach(channel)
             stub: SimulationAsyncStub = SimulationStub(channel)
-            reports = _Reports(stub.Join())
-            try:
-                await reports.send(joined=plane.Joined(pid=os.getpid()))
-                await self._follow(reports)
-            except LOST as error:
-                raise RunFailed("the simulator went away") from error_of_call(
-                    error, self._simulation
-                )
-            finally:
-                await self._leave_run()
+            simulation = Simulation(stub.Join(), self._address)
+            await simulation.tell(joined=plane.Joined(pid=os.getpid()))
+            while not (order := await simulation.order()).HasField("leave"):
+                await self._begin(order, simulation)
 
-    async def _follow(self, reports: "_Reports") -> None:
-        async for order in reports.orders():
-            try:
-                await self._obey(order, reports)
-            except ConcertoError as error:
-                failure = plane.Failure(code=error.code, message=str(error))
-                await reports.send(failure=failure)
-                raise
-
-    async def _obey(self, order: plane.Order, reports: "_Reports") -> None:
-        match order.WhichOneof("body"):
-            case "begin":
-                self._host = await self._begin(order.begin)
-                manifest = self._host.scorer
-                ready = plane.Ready(bundle_id=manifest.bundle_id, provider=manifest.provider)
-                await reports.send(ready=ready)
-            case "round":
-                await self._play(self._running(), order.round, reports)
-            case "end":
-                host = self._running()
-                await host.flush(self._now)
-                await reports.send(run_done=_account(host))
-                await self._leave_run()
-
-    def _running(self) -> Host:
-        if self._host is None:
-            raise RunFailed("the simulator ordered a round before a run")
-        return self._host
-
-    async def _begin(self, begin: plane.Begin) -> Host:
+    async def _reach(self, channel: aio.Channel) -> None:
+        seconds = self._settings.connect_s
         try:
-            given = json.loads(begin.settings or "{}")
-        except ValueError as error:
-            raise BadSetting("device", "not JSON") from error
-        settings = validated(DeviceSettings, "device", {**self._own_settings, **given})
-        host = await Host.start(self._cloud, begin.method, self._folder, settings, waits=True)
-        host.adopt({window.user: list(window.items) for window in begin.windows})
-        return host
+            async with asyncio.timeout(seconds):
+                await channel.channel_ready()
+        except TimeoutError as error:
+            raise InputError(
+                f"no simulation answers at {self._address} within {seconds:g} s"
+            ) from error
 
-    async def _play(self, host: Host, part: plane.Round, reports: "_Reports") -> None:
-        """Rank every moment; users side by side, each user's moments in order."""
-        by_user: dict[int, list[plane.Moment]] = {}
-        for moment in part.moments:
-            by_user.setdefault(moment.user, []).append(moment)
-        waiting = iter(by_user.items())
-        page = _Page()
+    async def _begin(self, order: plane.Order, simulation: Simulation) -> None:
+        try:
+            if not order.HasField("begin"):
+                raise RunFailed(f"{order.WhichOneof('body')} was ordered before a run began")
+            await self._play_run(order.begin, simulation)
+        except ConcertoError as error:
+            await simulation.tell(failure=plane.Failure(code=error.code, message=str(error)))
+            raise
 
-        async def worker() -> None:
-            for user, moments in waiting:
-                for moment in moments:
-                    page.add(moment.index, *await self._at(host, user, moment))
-                    if len(page) >= _REPORTED:
-                        await reports.send(rankings=page.take())
-
-        async with asyncio.TaskGroup() as group:
-            for _ in range(min(host.settings.in_flight, len(by_user))):
-                group.create_task(worker())
-        if len(page):
-            await reports.send(rankings=page.take())
-        spent = host.ledger.payload()
-        done = plane.RoundDone(round=part.number, bytes_up=spent.up, bytes_down=spent.down)
-        await reports.send(round_done=done)
-
-    async def _at(self, host: Host, user: int, moment: plane.Moment) -> tuple[Ranking, float]:
-        """One moment of one user: rank, and only then see what the user took."""
-        client, manifest = host.client(user), host.scorer.manifest
-        candidates = (
-            np.frombuffer(moment.candidates, "<i4").astype(np.int64)
-            if moment.candidates
-            else np.arange(1, manifest.features.items + 1)
-        )
-        started = time.perf_counter()
-        ranking = await client.rank(candidates, moment.at)
-        seconds = time.perf_counter() - started
-        for item in moment.outcome:
-            client.observe(Event(item, moment.at))
-        if manifest.uploads:
-            await client.upload(moment.at)
-        self._now = max(self._now, moment.at)
-        return ranking, seconds
-
-    async def _leave_run(self) -> None:
-        if self._host is not None:
-            await self._host.close()
-            self._host = None
-
-
-class _Page:
-    """Rankings on their way to the simulator, column by column."""
-
-    def __init__(self) -> None:
-        self._moments: list[int] = []
-        self._scores: list[bytes] = []
-        self._sources: list[plane.Source.ValueType] = []
-        self._ages: list[int] = []
-        self._seconds: list[float] = []
-
-    def __len__(self) -> int:
-        return len(self._moments)
-
-    def add(self, index: int, ranking: Ranking, seconds: float) -> None:
-        """Write a ranking down."""
-        self._moments.append(index)
-        self._scores.append(ranking.scores.astype("<f4").tobytes())
-        self._sources.append(_SOURCES[ranking.source])
-        self._ages.append(ranking.overlay_age or 0)
-        self._seconds.append(seconds)
-
-    def take(self) -> plane.Rankings:
-        """What was written since the last time."""
-        full = plane.Rankings(
-            moments=self._moments,
-            scores=b"".join(self._scores),
-            sources=self._sources,
-            overlay_ages=self._ages,
-            seconds=self._seconds,
-        )
-        for column in (self._moments, self._scores, self._sources, self._ages, self._seconds):
-            column.clear()
-        return full
-
-
-class _Reports:
-    """The stream to the simulator: orders come one by one, reports of many tasks go in turn."""
-
-    def __init__(self, call: "aio.StreamStreamCall[plane.Report, plane.Order]") -> None:
-        self._call, self._turn = call, asyncio.Lock()
-
-    async def send(self, **body: Any) -> None:
-        async with self._turn:
-            await self._call.write(plane.Report(**body))
-
-    async def orders(self) -> AsyncIterator[plane.Order]:
-        """Orders, until one says to leave or the simulator hangs up."""
-        while isinstance(order := await self._call.read(), plane.Order):
-            if order.HasField("leave"):
-                return
-            yield order
-
-
-def _account(host: Host) -> plane.RunDone:
-    return plane.RunDone(
-        traffic=list(_traffic(host)),
-        modules=sorted({name.partition(".")[0] for name in sys.modules}),
-        resident_bytes=resident_bytes(),
-        observed=[plane.UserCount(user=u, count=n) for u, n in host.observed().items() if n],
-    )
-
-
-def _traffic(host: Host) -> Iterator[plane.Traffic]:
-    for user, purpose, count in host.ledger:
-        yield plane.Traffic(
-            user=user, purpose=purpose, bytes_up=count.up, bytes_down=count.down, asks=count.asks
-        )
-
-
-def resident_bytes() -> int:
-    """Memory of this process that is in RAM."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
+    async def _play_run(self, begin: plane.Begin, simulation: Simulation) -> None:
+        """From an order to begin up to the order to end."""
+        given = self._settings.overridden(begin.settings)
+        # A replay waits: what it measures must not depend on how busy the machine is.
+        settings = given.model_copy(update={"deadline_s": None})
+        ledger = DeviceLedger()
+        async with hosted(settings, begin.method, ledger, seed=os.getpid()) as (host, cloud):
+            for window in begin.windows:
+                host.device(window.user, window.items)
+            scorer = host.scorer
+            await simulation.tell(
+                ready=plane.Ready(bundle_id=scorer.bundle_id, provider=scorer.provider)
+            )
+            run = Run(host, cloud, ledger, simulation, self._clock)
+            while (order := await simulation.order()).HasField("round"):
+                await run.play(order.round)
+            if not order.HasField("end"):
+                raise RunFailed(f"{order.WhichOneof('body')} was ordered in the middle of a run")
+            await run.end()

@@ -1,123 +1,111 @@
-"""Bundles on a device: downloaded with resume, checked byte by byte, fetched again if damaged."""
+"""Bundles on the device: fetched once, resumed at any byte, checked before they are kept."""
 
 import asyncio
-import os
+import logging
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import aclosing
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import IO, Final
 
-from grpc import aio
-
-from device_client.channel import LOST, error_of_call, wait_until_ready
-from device_client.ledger import Ledger, Purpose
-from protos.v1.collaboration_pb2 import BundleRequest, Release, ReleasesRequest
-from protos.v1.collaboration_pb2_grpc import CollaborationStub
+from device_client.backoff import delays
+from device_client.cloud import Cloud
 from shared_models.contract.bundle import Bundle, BundleStore, unpack
-from shared_models.contract.errors import BundleCorrupt, UnknownBundle
-
-if TYPE_CHECKING:
-    from protos.v1.collaboration_pb2_grpc import CollaborationAsyncStub
+from shared_models.contract.errors import BundleCorrupt, CloudUnavailable, UnknownBundle
 
 _DAMAGED_DOWNLOADS: Final = 3
-_PAUSE_S: Final = 0.1
+_BREAKS_IN_A_ROW: Final = 5
+_log = logging.getLogger(__name__)
 
 
-class BundleFetcher:
-    """`device_client.cloud.BundleSource` over one channel.
+class BundleCache:
+    """A folder of bundles, which several device processes may share.
 
     Args:
-        channel: to the cloud.
-        address: for messages to people.
-        folder: where bundles are kept; device processes may share it.
-        ledger: the process's.
-        patience_s: seconds to wait for a cloud.
+        root: the folder; made when the first bundle comes.
+        seed: spreads the retries of processes that lost the cloud at the same time.
     """
 
-    def __init__(
-        self, channel: aio.Channel, address: str, folder: Path, ledger: Ledger, patience_s: float
-    ) -> None:
-        self._channel, self._address = channel, address
-        self._stub: CollaborationAsyncStub = CollaborationStub(channel)
-        self._folder, self._store = folder, BundleStore(folder)
-        self._ledger, self._patience_s = ledger, patience_s
+    def __init__(self, root: Path, seed: int = 0) -> None:
+        self._root, self._seed = root, seed
+        self._store = BundleStore(root)
 
-    async def released(self, method: str) -> str:
-        """Id of the bundle that devices of ``method`` should run.
+    async def obtain(self, bundle_id: str, cloud: Cloud) -> Bundle:
+        """The bundle, out of the folder or from the cloud.
 
         Raises:
-            CloudUnavailable: nothing answers.
-            UnknownBundle: nothing is released for it.
-        """
-        await wait_until_ready(self._channel, self._address, self._patience_s)
-        request = ReleasesRequest(method=method)
-        call = self._stub.WatchReleases(request)
-        try:
-            release = await call.read()
-        except LOST as error:
-            raise error_of_call(error, self._address) from error
-        finally:
-            call.cancel()
-        if not isinstance(release, Release):
-            raise UnknownBundle(f"released for {method}")
-        self._count(request.ByteSize(), release.ByteSize())
-        return release.bundle_id
-
-    async def fetch_bundle(self, bundle_id: str) -> Bundle:
-        """The bundle, from here or from the cloud.
-
-        Raises:
-            UnknownBundle: the cloud does not have it.
-            BundleCorrupt: it came damaged every time.
-            CloudUnavailable: nothing answers.
+            BundleCorrupt: every download came damaged.
+            CloudUnavailable: it is not here, and the cloud does not give it.
+            UnknownBundle: it is not here, and the cloud does not have it.
         """
         try:
             return self._store.get(bundle_id)
         except UnknownBundle:
             pass
-        except BundleCorrupt:
+        except BundleCorrupt as error:
+            _log.warning("%s; it is fetched again", error)
             self._store.discard(bundle_id)
-        for _ in range(_DAMAGED_DOWNLOADS):
+        bundle = await self._fetched(bundle_id, cloud)
+        self._store.add(bundle)
+        return bundle
+
+    async def _fetched(self, bundle_id: str, cloud: Cloud) -> Bundle:
+        for left in reversed(range(_DAMAGED_DOWNLOADS)):
             try:
-                bundle = unpack(await self._download(bundle_id), bundle_id)
-            except BundleCorrupt:
-                continue
-            self._store.add(bundle)
-            return bundle
-        raise BundleCorrupt(f"bundle {bundle_id[:12]} came damaged every time")
+                return unpack(await self._download(bundle_id, cloud), bundle_id)
+            except BundleCorrupt as error:
+                if not left:
+                    raise
+                _log.warning("%s; it is fetched again", error)
+        raise AssertionError("the last try returns or raises")
 
-    async def _download(self, bundle_id: str) -> bytes:
-        """The packed bundle; a broken download goes on at its last byte."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        part = self._folder / f".{bundle_id}.{os.getpid()}.part"
-        part.write_bytes(b"")
+    async def _download(self, bundle_id: str, cloud: Cloud) -> bytes:
+        """All bytes of a packed bundle; a broken stream is resumed where it broke."""
+        self._root.mkdir(parents=True, exist_ok=True)
+        # Without a name no process can touch another's, and nothing is left behind by a kill.
+        with tempfile.TemporaryFile(dir=self._root) as part:
+            await _fill(part, bundle_id, cloud, lambda: delays(self._seed))
+            part.seek(0)
+            return part.read()
+
+
+async def _fill(
+    part: IO[bytes], bundle_id: str, cloud: Cloud, patience: Callable[[], Iterator[float]]
+) -> None:
+    """Append the bundle's bytes to ``part`` until all are there, however often the stream breaks.
+
+    Raises:
+        CloudUnavailable: it broke too often without a new byte.
+    """
+    breaks, waits = 0, patience()
+    while True:
+        start = part.tell()
         try:
-            while not await self._downloaded(bundle_id, part):
-                await asyncio.sleep(_PAUSE_S)
-                await wait_until_ready(self._channel, self._address, self._patience_s)
-            return part.read_bytes()
-        finally:
-            part.unlink(missing_ok=True)
+            await _append(part, bundle_id, cloud)
+        except CloudUnavailable as error:
+            if part.tell() > start:
+                breaks, waits = 0, patience()
+            breaks += 1
+            if breaks >= _BREAKS_IN_A_ROW:
+                raise
+            _log.info("%s; resumed at byte %d", error, part.tell())
+        else:
+            return
+        await asyncio.sleep(next(waits))
 
-    async def _downloaded(self, bundle_id: str, part: Path) -> bool:
-        """Append what comes to ``part``; whether that is all."""
-        have, total = part.stat().st_size, -1
-        request = BundleRequest(id=bundle_id, offset=have)
-        self._count(request.ByteSize(), 0)
-        try:
-            with part.open("ab") as file:
-                async for chunk in self._stub.FetchBundle(request):
-                    if chunk.offset != have:
-                        raise BundleCorrupt(f"byte {chunk.offset} came instead of {have}")
-                    have += file.write(chunk.data)
-                    total = chunk.total
-                    self._count(0, chunk.ByteSize())
-        except LOST as error:
-            broken = error_of_call(error, self._address)
-            if isinstance(broken, UnknownBundle):
-                raise broken from error
-            return False
-        return have == total
 
-    def _count(self, up: int, down: int) -> None:
-        if up:
-            self._ledger.sent(None, Purpose.BUNDLE, up)
-        self._ledger.received(None, Purpose.BUNDLE, down)
+async def _append(part: IO[bytes], bundle_id: str, cloud: Cloud) -> None:
+    """Append what the cloud sends from here on.
+
+    Raises:
+        BundleCorrupt: a piece does not join the last one.
+        CloudUnavailable: the stream broke or ended before the last byte.
+    """
+    async with aclosing(cloud.fetch_bundle(bundle_id, part.tell())) as pieces:
+        async for piece in pieces:
+            if piece.offset != part.tell():
+                raise BundleCorrupt(f"bundle {bundle_id[:12]}: a piece of the download is missing")
+            part.write(piece.data)
+            if part.tell() >= piece.total:
+                return
+    raise CloudUnavailable(f"the cloud ended bundle {bundle_id[:12]} at byte {part.tell()}")

@@ -2,19 +2,22 @@
 
 import asyncio
 import json
+import logging
 import os
 import sys
+from collections.abc import Iterable
+from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import numpy as np
 import typer
 
 from device_client.agent import Agent
-from device_client.host import Host
-from device_client.settings import DeviceSettings, default_bundles
-from shared_models.contract.errors import BadSetting, ConcertoError, InputError
-from shared_models.contract.events import Event
+from device_client.host import hosted
+from device_client.ledger import DeviceLedger
+from device_client.lines import answer, read_lines
+from device_client.settings import DeviceSettings
+from shared_models.contract.errors import ConcertoError
 from shared_models.contract.settings import parse_settings, validated
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
@@ -27,30 +30,32 @@ def _commands() -> None:
 
 @app.command()
 def run(
-    cloud: Annotated[str, typer.Option(help="HOST:PORT of the cloud.")],
-    simulation: Annotated[str | None, typer.Option(help="HOST:PORT of a simulator.")] = None,
+    cloud: Annotated[str | None, typer.Option(help="HOST:PORT of the cloud.")] = None,
+    simulation: Annotated[
+        str | None, typer.Option(help="HOST:PORT of a simulation that gives orders.")
+    ] = None,
+    bundles: Annotated[Path | None, typer.Option(help="Folder of fetched bundles.")] = None,
     method: Annotated[
-        str, typer.Option(help="Method to run; empty for the cloud's only one.")
+        str, typer.Option(help="Method to run; by default the cloud's only one.")
     ] = "",
-    bundles: Annotated[Path | None, typer.Option(help="Folder for downloaded bundles.")] = None,
     set_: Annotated[
-        list[str] | None, typer.Option("--set", help="setting=value; may be repeated.")
+        list[str] | None, typer.Option("--set", help="path.to.setting=value; may be repeated.")
     ] = None,
 ) -> None:
-    """Host devices: for a simulator, or for whoever writes JSON lines to standard input.
+    """Host devices: for a simulation, or for whoever writes JSON lines to standard input.
 
-    Without --simulation each input line is {"user": 1, "observe": 7, "at": 12.5} or
-    {"user": 1, "rank": [3, 7], "at": 12.5}; a ranking is answered with one line.
+    Without --simulation each line of input is {"user": 1, "rank": [3, 7]} or
+    {"user": 1, "observe": 7, "at": 12.5}, and is answered by one line of output: a ranking comes
+    with its scores, best first, and with what it was made of.
     """
-    fields = parse_settings(set_ or [])
-    settings = validated(DeviceSettings, "device", fields)
-    folder = bundles or default_bundles(os.environ.get("CONCERTO_CACHE"), Path.home())
-    for address in filter(None, (cloud, simulation)):
-        _check_address(address)
-    if simulation:
-        asyncio.run(Agent(cloud, simulation, folder, fields).run())
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    given = {"cloud": cloud, "simulation": simulation, "bundles": bundles}
+    named = {name: value for name, value in given.items() if value is not None}
+    settings = validated(DeviceSettings, "device", {**parse_settings(set_ or []), **named})
+    if settings.simulation:
+        asyncio.run(Agent(settings, settings.simulation).follow())
     else:
-        asyncio.run(_by_lines(cloud, method, folder, settings))
+        _by_lines(settings, method, sys.stdin)
 
 
 def main() -> None:
@@ -61,46 +66,25 @@ def main() -> None:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
         sys.exit(130)
 
 
-async def _by_lines(cloud: str, method: str, folder: Path, settings: DeviceSettings) -> None:
-    host = await Host.start(cloud, method, folder, settings, waits=False)
-    try:
-        while line := await asyncio.to_thread(sys.stdin.readline):
-            answer = await _said(host, line)
-            if answer is not None:
-                print(json.dumps(answer), flush=True)
-        await host.flush(0.0)
-    finally:
-        await host.close()
-
-
-async def _said(host: Host, line: str) -> dict[str, Any] | None:
-    try:
-        said = json.loads(line)
-        client, at = host.client(int(said["user"])), float(said.get("at", 0))
-        candidates = np.array(said.get("rank", []), np.int64)
-        observed = int(said["observe"]) if "rank" not in said else None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"not a line that a device reads: {line.strip()[:100]!r}") from error
-    if observed is not None:
-        client.observe(Event(observed, at))
-        await client.upload(at)
-        return None
-    ranking = await client.rank(candidates, at)
-    return {
-        "items": ranking.items.tolist(),
-        "scores": [round(float(score), 6) for score in -np.sort(-ranking.scores)],
-        "source": ranking.source,
-        "overlay_age": ranking.overlay_age,
-    }
-
-
-def _check_address(address: str) -> None:
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdigit():
-        raise BadSetting("address", f"expected HOST:PORT, got {address!r}")
+def _by_lines(settings: DeviceSettings, method: str, lines: Iterable[str]) -> None:
+    # Waiting for input between two runs of the loop, not inside it: so Ctrl-C ends the wait.
+    with asyncio.Runner() as runner:
+        open_host = AsyncExitStack()
+        host, _ = runner.run(
+            open_host.enter_async_context(
+                hosted(settings, method, DeviceLedger(), seed=os.getpid())
+            )
+        )
+        try:
+            for line in read_lines(lines):
+                print(json.dumps(runner.run(answer(host, line))), flush=True)
+            runner.run(host.flush())
+        finally:
+            runner.run(open_host.aclose())
 
 
 if __name__ == "__main__":

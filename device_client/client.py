@@ -1,45 +1,57 @@
-"""A device, whole: it observes, decides, asks when a rule says so, ranks, and never fails to."""
+"""A device: ranks on its own, asks its cloud when that is due, and goes on without it.
 
-from collections.abc import Sequence
-from typing import Final
+One page tells the whole story: the window, the decision, the refresh, the overlay, one run of the
+scorer, the ranking with its provenance, and only then what the user took.
+"""
 
-from device_client.cloud import Cloud
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from device_client.backoff import delays
+from device_client.cloud import Cloud, Identity
 from device_client.controller import decide
-from device_client.history import History, items_needed
+from device_client.history import History
 from device_client.outbox import Outbox
-from device_client.overlays import OverlayShelf
+from device_client.overlays import Overlays
 from device_client.scorer import Scorer
 from device_client.settings import DeviceSettings
-from shared_models.contract.errors import BadAsk, CloudUnavailable, SlotMismatch
+from shared_models.contract.bundle import RefreshRule
+from shared_models.contract.errors import CloudUnavailable, ConcertoError
 from shared_models.contract.events import Event
+from shared_models.contract.overlay import Overlay
 from shared_models.contract.ranking import Decision, Ranking, Source
-from shared_models.contract.tensors import Int64Array
+from shared_models.contract.tensors import Float32Array, Int64Array
 
-_CLOUD_FAILURES: Final = (CloudUnavailable, SlotMismatch, BadAsk)
-"""What may go wrong with a refresh; it ends the refresh, never the ranking."""
+Decide = Callable[..., Decision]
+_log = logging.getLogger(__name__)
 
 
 class DeviceClient:
-    """One user's device. Costs its vectors only: graphs and connections are shared.
+    """One user's device. It does one thing at a time: its calls must not overlap.
 
     Args:
-        user: as the prepared log numbers users.
-        scorer: the active bundle.
-        cloud: whom to ask.
-        settings: of all devices.
-        items: taken before, oldest first.
+        user: whose device it is.
+        scorer: the active bundle; shared by all devices of a process.
+        cloud: whom it may ask.
+        settings: how it works.
+        items: what the user took before, oldest first.
+        decide: takes the decision before each ranking.
     """
 
     __slots__ = (
         "_cloud",
+        "_decide",
         "_history",
+        "_outbox",
         "_overlays",
         "_refreshed_at",
         "_rule",
         "_scorer",
         "_settings",
-        "outbox",
-        "user",
+        "_who",
     )
 
     def __init__(
@@ -49,62 +61,145 @@ class DeviceClient:
         cloud: Cloud,
         settings: DeviceSettings,
         items: Sequence[int] = (),
+        decide: Decide = decide,
     ) -> None:
         manifest = scorer.manifest
-        self.user, self.outbox = user, Outbox()
-        self._scorer, self._cloud, self._settings = scorer, cloud, settings
-        self._rule = settings.refresh or manifest.refresh
-        self._history = History(items, items_needed(manifest, settings.uplink_lag))
-        max_age = self._rule.max_age if self._rule.max_age is not None else manifest.refresh.max_age
-        self._overlays = OverlayShelf(scorer.bundle_id, manifest.slots, max_age)
+        self._who = Identity(user, scorer.bundle_id)
+        self._scorer, self._cloud, self._settings, self._decide = scorer, cloud, settings, decide
+        self._rule: RefreshRule = settings.rule(manifest)
+        self._history = History(settings.memory(manifest), items)
+        self._overlays = Overlays(scorer.bundle_id, manifest.slots, self._rule.max_age)
+        self._outbox = Outbox(settings.outbox, settings.upload_batch) if manifest.uploads else None
         self._refreshed_at: int | None = None
 
-    def observe(self, event: Event) -> None:
-        """Remember what the user took."""
+    @property
+    def events_seen(self) -> int:
+        """Events of this user so far."""
+        return self._history.events_seen
+
+    @property
+    def events_handed_over(self) -> int:
+        """Events given to the outbox so far; none where the bundle allows no uploads."""
+        return 0 if self._outbox is None else self._outbox.taken
+
+    async def rank(self, candidates: Sequence[int] | Int64Array, at: float = 0.0) -> Ranking:
+        """Score ``candidates``; a missing cloud makes the ranking older, never impossible.
+
+        Args:
+            candidates: item ids; those that the model does not know count as no item.
+            at: virtual time in seconds.
+        """
+        slate = np.asarray(candidates, np.int64)
+        decision = self._decide(
+            self._rule, events_seen=self.events_seen, last_refresh_at_events=self._refreshed_at
+        )
+        if decision is Decision.ASK_CLOUD:
+            scores = await self._ranked_by_cloud(slate, at)
+            if scores is not None:
+                return self._ranking(slate, scores, Source.CLOUD, None, decision)
+        obeyed = decision is Decision.SCORE or (
+            decision is Decision.REFRESH and await self._refresh(at)
+        )
+        overlay = self._overlays.current(self.events_seen)
+        features = self._scorer.manifest.features
+        window = features.encode_window(self._history.window(features.window))
+        scores = self._scorer.score(window, slate, overlay)
+        return self._ranking(slate, scores, _source(overlay, obeyed=obeyed), overlay, decision)
+
+    async def observe(self, event: Event) -> None:
+        """Take in what the user did; goes up to the cloud in batches where the bundle allows it.
+
+        Raises:
+            CloudUnavailable: the outbox is full and the cloud stayed away; `event` was not taken.
+            BadAsk: the cloud refuses these events.
+        """
+        outbox = self._outbox
+        if outbox is not None and outbox.is_full:
+            await self.flush()
         self._history.observe(event)
-        if self._scorer.manifest.uploads:
-            self.outbox.add(event)
+        if outbox is None:
+            return
+        outbox.add(event)
+        if outbox.is_due:
+            await self._upload(outbox)
 
-    async def rank(self, candidates: Int64Array, at: float) -> Ranking:
-        """Score ``candidates`` int64 (C,) at virtual time ``at``, with or without the cloud."""
-        seen = self._history.events_seen
-        decision = Decision.SCORE
-        if self._scorer.manifest.uplink is not None:
-            decision = decide(self._rule, events_seen=seen, refreshed_at=self._refreshed_at)
-        late = decision is Decision.REFRESH and not await self._refreshed(at)
-        overlay = self._overlays.current(seen)
-        window = self._history.window(self._scorer.manifest.features.window)
-        scores = self._scorer.score(window, candidates, overlay)
-        source = Source.DEFAULT_WEIGHTS
-        if overlay is not None:
-            source = Source.STALE_OVERLAY if late else Source.OVERLAY
-        age = overlay.age(seen) if overlay else None
-        return Ranking(candidates, scores, source, self._scorer.bundle_id, age, decision)
+    async def flush(self) -> None:
+        """Hand over every event that waits; waits for a missing cloud up to ``flush_s``.
 
-    async def upload(self, at: float, *, everything: bool = False) -> bool:
-        """Hand over full batches of events, or all; whether nothing is left to do."""
-        least = 1 if everything else self._settings.upload_batch
-        while len(self.outbox) >= least:
-            batch = self.outbox.batch(self._settings.upload_batch)
-            try:
-                stored = await self._cloud.upload(self.user, batch, at=at)
-            except CloudUnavailable:
-                return False
-            self.outbox.acknowledged(stored)
-        return True
-
-    async def _refreshed(self, at: float) -> bool:
-        """Whether the cloud gave slot values for this moment."""
-        uplink = self._scorer.manifest.uplink
-        assert uplink is not None  # noqa: S101 - asked in `rank`
-        lag = self._settings.uplink_lag
-        seen = max(self._history.events_seen - lag, 0)
-        items = self._history.window(uplink.items, lag)
+        Raises:
+            CloudUnavailable: it stayed away; nothing is lost, the events still wait.
+        """
+        outbox = self._outbox
+        if outbox is None or not outbox:
+            return
+        waits = delays(self._who.user)
         try:
-            self._overlays.accept(
-                await self._cloud.refresh(self.user, items, events_seen=seen, at=at)
-            )
-        except _CLOUD_FAILURES:
+            async with asyncio.timeout(self._settings.flush_s):
+                while not await self._upload(outbox):
+                    await asyncio.sleep(next(waits))
+        except TimeoutError as error:
+            raise CloudUnavailable(
+                f"{len(outbox)} events of user {self._who.user} wait since "
+                f"{self._settings.flush_s:g} s for a cloud that is away"
+            ) from error
+
+    def forget_overlay(self) -> None:
+        """Go back to the bundle's own slot values until the next refresh."""
+        self._overlays.clear()
+        self._refreshed_at = None
+
+    async def _refresh(self, at: float) -> bool:
+        """Ask for new slot values; says whether they came and fit."""
+        lag = self._settings.uplink_lag
+        uplink = self._scorer.manifest.uplink
+        items = self._history.window(uplink.items if uplink else 0, lag)
+        seen = max(self.events_seen - lag, 0)
+        try:
+            taken = self._overlays.accept(await self._cloud.refresh(self._who, items, seen, at))
+        except ConcertoError as error:
+            _tell("refresh", self._who, error)
             return False
-        self._refreshed_at = self._history.events_seen
-        return True
+        if taken:
+            self._refreshed_at = self.events_seen
+        return taken
+
+    async def _ranked_by_cloud(self, slate: Int64Array, at: float) -> Float32Array | None:
+        items = self._history.window(self._scorer.manifest.features.window)
+        try:
+            return await self._cloud.rank(self._who, items, slate.tolist(), at)
+        except ConcertoError as error:
+            _tell("rank", self._who, error)
+            return None
+
+    async def _upload(self, outbox: Outbox) -> bool:
+        """Send what waits; says whether nothing waits any more."""
+        try:
+            if not outbox.is_anchored:
+                outbox.anchor(await self._cloud.events_stored(self._who))
+            outbox.acknowledged(await self._cloud.upload(self._who, outbox.pending()))
+        except CloudUnavailable as error:
+            _tell("upload", self._who, error)
+        return not outbox
+
+    def _ranking(
+        self,
+        slate: Int64Array,
+        scores: Float32Array,
+        source: Source,
+        overlay: Overlay | None,
+        decision: Decision,
+    ) -> Ranking:
+        age = overlay.age(self.events_seen) if overlay else None
+        return Ranking(slate, scores, source, self._who.bundle_id, age, decision)
+
+
+def _source(overlay: Overlay | None, *, obeyed: bool) -> Source:
+    if overlay is None:
+        return Source.DEFAULT_WEIGHTS
+    return Source.OVERLAY if obeyed else Source.STALE_OVERLAY
+
+
+def _tell(what: str, who: Identity, error: ConcertoError) -> None:
+    """A missing cloud is a normal day; a cloud that refuses is news."""
+    level = logging.DEBUG if isinstance(error, CloudUnavailable) else logging.WARNING
+    _log.log(level, "user %d: no %s: %s", who.user, what, error)

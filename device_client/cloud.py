@@ -1,41 +1,113 @@
 """The seam between a device and its cloud: everything above it is tested without a network."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
-from shared_models.contract.bundle import Bundle
+from shared_models.contract.errors import CloudUnavailable
 from shared_models.contract.events import EventBatch
 from shared_models.contract.overlay import Overlay
 from shared_models.contract.tensors import Float32Array
 
 
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who asks: a user's device, and the bundle that it runs."""
+
+    user: int
+    bundle_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A piece of a packed bundle.
+
+    Attributes:
+        offset: position of `data` in the packed bundle.
+        data: the bytes.
+        total: length of the whole packed bundle.
+    """
+
+    offset: int
+    data: bytes
+    total: int
+
+
 class Cloud(Protocol):
-    """What a virtual device may ask of a cloud. Each call may raise `CloudUnavailable`."""
+    """Everything that a device may ask of a cloud. Each call may raise `CloudUnavailable`.
+
+    What the cloud refuses comes as the error that it names: `BadAsk`, `UnknownBundle`,
+    `SlotMismatch`, or `Overloaded`, which is a `CloudUnavailable` too. Calls for one user must not
+    overlap. ``at`` is virtual time in seconds.
+    """
+
+    async def released(self, method: str) -> str:
+        """Id of the bundle that devices of ``method`` should run; empty: of the only method."""
+        ...
+
+    def fetch_bundle(self, bundle_id: str, offset: int) -> AsyncGenerator[Piece, None]:
+        """The packed bytes of a bundle, from byte ``offset`` on."""
+        ...
 
     async def refresh(
-        self, user: int, items: Sequence[int], *, events_seen: int, at: float
+        self, who: Identity, items: Sequence[int], events_seen: int, at: float
     ) -> Overlay:
-        """Slot values for the uplink ``items`` (oldest first)."""
+        """New slot values for an uplink: item ids, newest last, of a user ``events_seen`` on."""
         ...
 
     async def rank(
-        self, user: int, items: Sequence[int], candidates: Sequence[int], *, at: float
+        self, who: Identity, items: Sequence[int], candidates: Sequence[int], at: float
     ) -> Float32Array:
-        """Logits (C,) for ``candidates``."""
+        """The cloud's float32 scores, one for each candidate, in their order."""
         ...
 
-    async def upload(self, user: int, events: EventBatch, *, at: float) -> int:
-        """Hand over events; gives how many of the user's events are on the cloud's disk."""
+    async def events_stored(self, who: Identity) -> int:
+        """Number of this user's events in the cloud's journal, as the last session began."""
+        ...
+
+    async def upload(self, who: Identity, batch: EventBatch) -> int:
+        """Store events; returns how many of this user the journal holds now."""
         ...
 
 
-class BundleSource(Protocol):
-    """Where bundles come from."""
+class AbsentCloud:
+    """A cloud that never answers."""
 
     async def released(self, method: str) -> str:
-        """Id of the bundle that devices of ``method`` should run."""
-        ...
+        """Raises `CloudUnavailable`."""
+        raise CloudUnavailable(f"no cloud tells which bundle of {method!r} is released")
 
-    async def fetch_bundle(self, bundle_id: str) -> Bundle:
-        """The bundle, every byte checked."""
-        ...
+    async def fetch_bundle(self, bundle_id: str, offset: int) -> AsyncGenerator[Piece, None]:
+        """Raises `CloudUnavailable`."""
+        nothing: tuple[Piece, ...] = ()
+        for piece in nothing:
+            yield piece
+        raise CloudUnavailable(f"no cloud gives bundle {bundle_id} from byte {offset} on")
+
+    async def refresh(
+        self,
+        who: Identity,
+        items: Sequence[int],  # noqa: ARG002
+        events_seen: int,  # noqa: ARG002
+        at: float,  # noqa: ARG002
+    ) -> Overlay:
+        """Raises `CloudUnavailable`."""
+        raise CloudUnavailable(f"no cloud refreshes user {who.user}")
+
+    async def rank(
+        self,
+        who: Identity,
+        items: Sequence[int],  # noqa: ARG002
+        candidates: Sequence[int],  # noqa: ARG002
+        at: float,  # noqa: ARG002
+    ) -> Float32Array:
+        """Raises `CloudUnavailable`."""
+        raise CloudUnavailable(f"no cloud ranks for user {who.user}")
+
+    async def events_stored(self, who: Identity) -> int:
+        """Raises `CloudUnavailable`."""
+        raise CloudUnavailable(f"no cloud knows events of user {who.user}")
+
+    async def upload(self, who: Identity, batch: EventBatch) -> int:
+        """Raises `CloudUnavailable`."""
+        raise CloudUnavailable(f"no cloud takes {len(batch.events)} events of user {who.user}")

@@ -1,159 +1,212 @@
-"""The cloud over gRPC: one stream for each user, opened when it is needed, counted byte by byte."""
+"""The cloud over gRPC: one resumable stream for each device, all of them on one channel."""
 
 import asyncio
-from collections import OrderedDict
-from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import Any, Final
 
+from google.protobuf.message import Message
 from grpc import aio
 
-from device_client.channel import LOST, error_of_call, error_of_fault
-from device_client.ledger import Ledger, Purpose
-from protos.v1.collaboration_pb2 import Answer, Ask, Hello, Rank, Refresh, Upload
-from shared_models.contract.errors import CloudUnavailable, ConcertoError
+from device_client.cloud import Identity, Piece
+from device_client.ledger import BUNDLE, CONTROL, DeviceLedger
+from device_client.sessions import Line, Session, SessionPool, translated
+from device_client.settings import DeviceSettings
+from protos.v1 import collaboration_pb2
+from protos.v1.collaboration_pb2 import (
+    Answer,
+    Ask,
+    BundleRequest,
+    Chunk,
+    Hello,
+    Rank,
+    Refresh,
+    Release,
+    ReleasesRequest,
+    Upload,
+)
+from shared_models.contract.errors import (
+    BadAsk,
+    BundleCorrupt,
+    CloudUnavailable,
+    ConcertoError,
+    InputError,
+    UnknownBundle,
+)
 from shared_models.contract.events import EventBatch
 from shared_models.contract.overlay import Overlay, overlay_from_proto
 from shared_models.contract.tensors import Float32Array, tensor_from_proto
 
-SESSION: Final = "/protos.v1.Collaboration/Session"
-
-
-@dataclass(slots=True)
-class _Stream:
-    """An open session. The number of asks lives outside: it goes on when a session is reopened."""
-
-    call: "aio.StreamStreamCall[bytes, bytes]"
-    busy: bool = False
+ByteStream = aio.UnaryStreamCall[bytes, bytes]
+SessionCalls = aio.StreamStreamMultiCallable[bytes, bytes]
+ByteStreams = aio.UnaryStreamMultiCallable[bytes, bytes]
+_SERVICE: Final = collaboration_pb2.DESCRIPTOR.services_by_name["Collaboration"].full_name
+_MESSAGE_BYTES: Final = 4 << 20
+OPTIONS: Final[Sequence[tuple[str, int]]] = (
+    # The default back-off lets a device wait seconds for a cloud that has long been back.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.max_receive_message_length", _MESSAGE_BYTES),
+    ("grpc.max_send_message_length", _MESSAGE_BYTES),
+    # Without it, processes in one (a simulator's tests) would share a connection and its fate.
+    ("grpc.use_local_subchannel_pool", 1),
+)
 
 
 class GrpcCloud:
-    """`device_client.cloud.Cloud` over one channel.
+    """A `Cloud` at an address; an async context manager.
 
-    Messages are serialised here, once, and counted as they are; the channel moves bytes.
+    While the channel is down, what a ranking waits for fails at once; what a process needs before
+    it can rank at all (`released`, `fetch_bundle`) waits ``connect_s``.
 
     Args:
-        channel: to the cloud.
-        address: for messages to people.
-        bundle_id: the bundle that all devices of this process run.
-        ledger: the process's.
-        waits: in a replay, wait for a busy cloud instead of being turned away.
-        open_sessions: most open streams; idle ones are closed, the least recently used first.
+        settings: address, bounds and deadlines. Without a deadline, as in a replay, the cloud is
+            told that this device waits for it however busy it is.
+        ledger: counts every payload byte.
+
+    Attributes:
+        round: the replay's round that asks belong to; 0 outside replays.
     """
 
-    def __init__(
-        self,
-        channel: aio.Channel,
-        address: str,
-        bundle_id: str,
-        ledger: Ledger,
-        *,
-        waits: bool,
-        open_sessions: int,
-    ) -> None:
-        self._open: aio.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(SESSION)
-        self._address, self._bundle_id, self._ledger = address, bundle_id, ledger
-        self._waits, self._most = waits, open_sessions
-        self._streams: OrderedDict[int, _Stream] = OrderedDict()
-        self._seqs: dict[int, int] = {}
+    def __init__(self, settings: DeviceSettings, ledger: DeviceLedger) -> None:
+        self._line = Line(settings.cloud, ledger, settings.deadline_s)
+        self._address, self._ledger = settings.cloud, ledger
+        self._patience_s = settings.connect_s
+        self._channel = aio.insecure_channel(settings.cloud, options=OPTIONS)
+        self._pool = SessionPool(settings.open_sessions)
+        self._asked: dict[int, int] = {}
+        # Messages cross as bytes: whoever serialises them counts them, exactly once.
+        self._session: SessionCalls = self._channel.stream_stream(f"/{_SERVICE}/Session")
+        self._fetch: ByteStreams = self._channel.unary_stream(f"/{_SERVICE}/FetchBundle")
+        self._watch: ByteStreams = self._channel.unary_stream(f"/{_SERVICE}/WatchReleases")
+        self.round = 0
+
+    async def __aenter__(self) -> "GrpcCloud":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._pool.close()
+        await self._channel.close()
+
+    async def released(self, method: str) -> str:
+        """Id of the released bundle.
+
+        Raises:
+            CloudUnavailable: nobody answers at the address.
+            InputError: the cloud has none of this method.
+        """
+        request = ReleasesRequest(method=method)
+        absent = InputError(f"the cloud at {self._address} has released no bundle of {method!r}")
+        with translated(self._address, NOT_FOUND=absent):
+            async with aclosing(self._stream(self._watch, request)) as releases:
+                async for data in releases:
+                    return Release.FromString(data).bundle_id
+        raise CloudUnavailable(f"the cloud at {self._address} does not say what it has released")
+
+    async def fetch_bundle(self, bundle_id: str, offset: int) -> AsyncGenerator[Piece, None]:
+        """The packed bytes of a bundle, from ``offset`` on.
+
+        Raises:
+            CloudUnavailable: nobody answers, or the stream broke.
+            UnknownBundle: the cloud does not have it.
+            BundleCorrupt: the cloud's own copy is damaged.
+        """
+        request = BundleRequest(id=bundle_id, offset=offset)
+        refusals = {
+            "NOT_FOUND": UnknownBundle(bundle_id),
+            "DATA_LOSS": BundleCorrupt(f"the cloud's copy of {bundle_id[:12]} is damaged"),
+        }
+        with translated(self._address, **refusals):
+            async for data in self._stream(self._fetch, request):
+                chunk = Chunk.FromString(data)
+                yield Piece(chunk.offset, chunk.data, chunk.total)
 
     async def refresh(
-        self, user: int, items: Sequence[int], *, events_seen: int, at: float
+        self, who: Identity, items: Sequence[int], events_seen: int, at: float
     ) -> Overlay:
-        """Slot values for the uplink ``items``."""
-        ask = Ask(at=at, refresh=Refresh(items=items, events_seen=events_seen))
-        answer = await self._ask(user, Purpose.REFRESH, ask)
-        return overlay_from_proto(answer.overlay, self._bundle_id)
+        """Ask for new slot values."""
+        ask = self._next_ask(who, at, refresh=Refresh(items=items, events_seen=events_seen))
+        answer = await self._answer(who, ask, "refresh")
+        return overlay_from_proto(answer.overlay, who.bundle_id)
 
     async def rank(
-        self, user: int, items: Sequence[int], candidates: Sequence[int], *, at: float
+        self, who: Identity, items: Sequence[int], candidates: Sequence[int], at: float
     ) -> Float32Array:
-        """Logits (C,) for ``candidates``."""
-        ask = Ask(at=at, rank=Rank(items=items, candidates=candidates))
-        answer = await self._ask(user, Purpose.RANK, ask)
-        return tensor_from_proto(answer.scores.values)
+        """Ask for scores.
 
-    async def upload(self, user: int, events: EventBatch, *, at: float) -> int:
-        """Hand over events; gives how many the cloud's disk holds."""
-        items = [event.item for event in events.events]
-        times = [event.at for event in events.events]
-        ask = Ask(at=at, upload=Upload(first=events.first, items=items, times=times))
-        return (await self._ask(user, Purpose.UPLOAD, ask)).stored.events_stored
+        Raises:
+            BadAsk: the cloud did not score each candidate.
+        """
+        ask = self._next_ask(who, at, rank=Rank(items=items, candidates=candidates))
+        answer = await self._answer(who, ask, "rank")
+        scores = tensor_from_proto(answer.scores.values)
+        if scores.shape != (len(candidates),):
+            raise BadAsk(f"{len(candidates)} candidates came back as scores {scores.shape}")
+        return scores
 
-    async def close(self) -> None:
-        """Close every session."""
-        streams = list(self._streams.values())
-        self._streams.clear()
-        await asyncio.gather(*map(_finish, streams))
+    async def events_stored(self, who: Identity) -> int:
+        """The journal's count as the present session began; opens one where there is none."""
+        return (await self._opened(who)).events_stored
 
-    @property
-    def sessions(self) -> int:
-        """Open sessions."""
-        return len(self._streams)
+    async def upload(self, who: Identity, batch: EventBatch) -> int:
+        """Store events."""
+        upload = Upload(
+            first=batch.first,
+            items=[event.item for event in batch.events],
+            times=[event.at for event in batch.events],
+        )
+        answer = await self._answer(
+            who, self._next_ask(who, batch.events[-1].at, upload=upload), "upload"
+        )
+        return answer.stored.events_stored
 
-    async def _ask(self, user: int, purpose: Purpose, ask: Ask) -> Answer:
-        stream = self._streams.get(user) or await self._opened(user)
-        self._streams.move_to_end(user)
-        return await self._exchange(user, stream, purpose, ask)
+    def _next_ask(self, who: Identity, at: float, **body: Any) -> Ask:
+        seq = self._asked[who.user] = self._asked.get(who.user, 0) + 1
+        return Ask(seq=seq, at=at, round=self.round, **body)
 
-    async def _opened(self, user: int) -> _Stream:
-        await self._make_room()
-        stream = _Stream(self._open())
-        self._streams[user] = stream
-        hello = Hello(user=user, bundle_id=self._bundle_id, waits=self._waits)
+    async def _answer(self, who: Identity, ask: Ask, purpose: str) -> Answer:
+        session = await self._opened(who)
+        return await session.exchange(ask, purpose)
+
+    async def _opened(self, who: Identity) -> Session:
+        """The session of ``who``, opened with a hello where there is none.
+
+        A hello has number 0, so that asks are numbered alike however often sessions are reopened.
+        """
+        session = self._pool.find(who)
+        if session is None:
+            session = Session(who, self._session(), self._line)
+            self._pool.add(session)
+            await self._greet(session)
+        return session
+
+    async def _greet(self, session: Session) -> None:
+        waits = self._line.deadline_s is None
+        hello = Hello(user=session.who.user, bundle_id=session.who.bundle_id, waits=waits)
         try:
-            await self._exchange(user, stream, Purpose.CONTROL, Ask(hello=hello))
+            answer = await session.exchange(Ask(round=self.round, hello=hello), CONTROL)
         except ConcertoError:
-            # A session without a hello is good for nothing; the next ask opens another.
-            self._drop(user)
+            session.close()
             raise
-        return stream
+        session.events_stored = answer.welcome.events_stored
 
-    async def _exchange(self, user: int, stream: _Stream, purpose: Purpose, ask: Ask) -> Answer:
-        if purpose is not Purpose.CONTROL:
-            ask.seq = self._seqs[user] = self._seqs.get(user, 0) + 1
-        data = ask.SerializeToString()
-        stream.busy = True
+    async def _stream(self, call: ByteStreams, request: Message) -> AsyncGenerator[bytes, None]:
+        """The messages of a server's stream, each within ``connect_s``."""
+        async with asyncio.timeout(self._patience_s):
+            await self._channel.channel_ready()
+        data = request.SerializeToString()
+        stream = call(data)
+        self._ledger.sent(None, BUNDLE, len(data))
         try:
-            await stream.call.write(data)
-            self._ledger.sent(user, purpose, len(data))
-            received = await stream.call.read()
-        except LOST as error:
-            self._drop(user)
-            raise error_of_call(error, self._address) from error
+            while isinstance(reply := await self._read(stream), bytes):
+                self._ledger.received(None, BUNDLE, len(reply))
+                yield reply
         finally:
-            stream.busy = False
-        return self._answer(user, purpose, ask.seq, received)
+            stream.cancel()
 
-    def _answer(self, user: int, purpose: Purpose, seq: int, received: object) -> Answer:
-        if not isinstance(received, bytes):
-            self._drop(user)
-            raise CloudUnavailable(f"the cloud at {self._address} closed the session")
-        self._ledger.received(user, purpose, len(received))
-        answer = Answer.FromString(received)
-        if answer.HasField("fault"):
-            raise error_of_fault(answer.fault)
-        if answer.seq != seq:
-            self._drop(user)
-            raise CloudUnavailable(f"ask {seq} was answered as {answer.seq}")
-        return answer
-
-    async def _make_room(self) -> None:
-        """Close the sessions that were idle longest, as many as there are too many."""
-        too_many = len(self._streams) + 1 - self._most
-        idle = [user for user, stream in self._streams.items() if not stream.busy]
-        closing = [self._streams.pop(user) for user in idle[: max(too_many, 0)]]
-        await asyncio.gather(*map(_finish, closing))
-
-    def _drop(self, user: int) -> None:
-        stream = self._streams.pop(user, None)
-        if stream is not None:
-            stream.call.cancel()
-
-
-async def _finish(stream: _Stream) -> None:
-    """Hang up as agreed: the cloud sees the end of the asks, not a broken call."""
-    with suppress(*LOST):
-        await stream.call.done_writing()
-        await stream.call.read()
+    async def _read(self, stream: ByteStream) -> object:
+        async with asyncio.timeout(self._patience_s):
+            return await stream.read()

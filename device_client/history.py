@@ -1,42 +1,40 @@
-"""What a user took lately: bounded, oldest first."""
+"""What one user did lately: bounded, and small enough to host thousands in a process."""
 
 from array import array
 from collections.abc import Iterable
+from typing import Final
 
-from shared_models.contract.bundle import Manifest
 from shared_models.contract.events import Event
+
+_ITEM_IDS: Final = "I"
 
 
 class History:
-    """The newest items of one user, and how many there were in all.
+    """The newest items of one user, at most ``bound`` of them.
 
     Args:
-        items: taken before, oldest first.
-        keep: most items to remember.
+        bound: most items to remember.
+        items: what the user took before, oldest first.
+
+    Attributes:
+        events_seen: events of this user so far, the forgotten ones included.
     """
 
-    __slots__ = ("_items", "_keep", "events_seen")
+    __slots__ = ("_bound", "_items", "events_seen")
 
-    def __init__(self, items: Iterable[int], keep: int) -> None:
-        self._items = array("i", items)[-keep:]
-        self._keep = keep
+    def __init__(self, bound: int, items: Iterable[int] = ()) -> None:
+        self._bound = bound
+        self._items = array(_ITEM_IDS, items)
         self.events_seen = len(self._items)
+        del self._items[:-bound]
 
     def observe(self, event: Event) -> None:
-        """Add what the user took."""
+        """Remember ``event``, and forget what no longer fits."""
         self._items.append(event.item)
         self.events_seen += 1
-        # Twice the room, so that the front is cut once in a while and not each time.
-        if len(self._items) > 2 * self._keep:
-            del self._items[: -self._keep]
+        del self._items[: -self._bound]
 
     def window(self, length: int, lag: int = 0) -> list[int]:
-        """The ``length`` items that were newest ``lag`` events ago, oldest first."""
-        end = max(len(self._items) - lag, 0)
-        return self._items[max(end - length, 0) : end].tolist()
-
-
-def items_needed(manifest: Manifest, uplink_lag: int) -> int:
-    """Items that a device must remember for its scorer, and for uplinks that lag."""
-    sent = manifest.uplink.items + uplink_lag if manifest.uplink else 0
-    return max(manifest.features.window, sent)
+        """The newest ``length`` items as they were ``lag`` events ago, oldest first."""
+        stop = max(len(self._items) - lag, 0)
+        return self._items[max(stop - length, 0) : stop].tolist()

@@ -1,103 +1,88 @@
-"""Many virtual devices in one process, over one graph and one connection."""
+"""Many virtual devices in one process, over one scorer and one cloud."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from typing import TypeVar
 
-from grpc import aio
-
-from device_client.bundles import BundleFetcher
-from device_client.channel import open_channel
+from device_client.bundles import BundleCache
 from device_client.client import DeviceClient
+from device_client.cloud import Cloud
 from device_client.grpc_cloud import GrpcCloud
-from device_client.ledger import Ledger
+from device_client.ledger import DeviceLedger
 from device_client.scorer import Scorer, activate
 from device_client.settings import DeviceSettings
-from shared_models.contract.errors import CloudUnavailable
 
-_PAUSE_S = 0.2
+T = TypeVar("T")
 
 
 class Host:
-    """The devices of one run: a bundle, a cloud, and a client for each user.
+    """The devices of one bundle; each costs its own vectors only.
 
     Args:
         scorer: the active bundle.
-        cloud: shared by all.
-        channel: the cloud's; closed with the host.
-        settings: of every device.
-        ledger: what they spend.
+        cloud: whom the devices may ask.
+        settings: how they work.
+
+    Attributes:
+        devices: by user.
     """
 
-    def __init__(
-        self,
-        scorer: Scorer,
-        cloud: GrpcCloud,
-        channel: aio.Channel,
-        settings: DeviceSettings,
-        ledger: Ledger,
-    ) -> None:
-        self.scorer, self.settings, self.ledger = scorer, settings, ledger
-        self._cloud, self._channel = cloud, channel
-        self._clients: dict[int, DeviceClient] = {}
+    def __init__(self, scorer: Scorer, cloud: Cloud, settings: DeviceSettings) -> None:
+        self.scorer, self.settings = scorer, settings
+        self.devices: dict[int, DeviceClient] = {}
+        self._cloud = cloud
 
-    @classmethod
-    async def start(
-        cls, address: str, method: str, folder: Path, settings: DeviceSettings, *, waits: bool
-    ) -> "Host":
-        """Fetch and activate the released bundle of ``method``.
+    def device(self, user: int, items: Sequence[int] = ()) -> DeviceClient:
+        """The device of ``user``; a new one, which knows ``items``, where there is none."""
+        device = self.devices.get(user)
+        if device is None:
+            device = DeviceClient(user, self.scorer, self._cloud, self.settings, items)
+            self.devices[user] = device
+        return device
+
+    async def flush(self) -> None:
+        """Hand over the events of all devices.
 
         Raises:
-            CloudUnavailable, BundleError: there is none, or it is not to be trusted.
+            CloudUnavailable: the cloud stayed away.
         """
-        ledger, channel = Ledger(), open_channel(address)
+        await self.side_by_side(lambda device: device.flush(), self.devices.values())
+
+    async def side_by_side(self, work: Callable[[T], Awaitable[None]], parts: Iterable[T]) -> None:
+        """Do ``work`` for each of ``parts``, at most ``in_flight`` of them at the same time."""
+        waiting = iter(parts)
+
+        async def worker() -> None:
+            for part in waiting:
+                await work(part)
+
         try:
-            fetcher = BundleFetcher(channel, address, folder, ledger, settings.fetch_s)
-            bundle = await fetcher.fetch_bundle(await fetcher.released(method))
-            scorer = activate(bundle, settings.providers)
-        except BaseException:
-            await channel.close()
-            raise
-        cloud = GrpcCloud(
-            channel, address, bundle.id, ledger, waits=waits, open_sessions=settings.open_sessions
-        )
-        return cls(scorer, cloud, channel, settings, ledger)
+            async with asyncio.TaskGroup() as group:
+                for _ in range(self.settings.in_flight):
+                    group.create_task(worker())
+        except ExceptionGroup as failed:
+            raise failed.exceptions[0] from failed
 
-    def adopt(self, windows: Mapping[int, Sequence[int]]) -> None:
-        """Make a device for each user, who took these items before (oldest first)."""
-        for user, items in windows.items():
-            self._clients[user] = self._new(user, items)
 
-    def client(self, user: int) -> DeviceClient:
-        """The device of ``user``; a new one if need be."""
-        if user not in self._clients:
-            self._clients[user] = self._new(user, ())
-        return self._clients[user]
+@asynccontextmanager
+async def hosted(
+    settings: DeviceSettings, method: str, ledger: DeviceLedger, seed: int = 0
+) -> AsyncIterator[tuple[Host, GrpcCloud]]:
+    """Fetch and activate the bundle that the cloud has released for ``method``, and host it.
 
-    def observed(self) -> dict[int, int]:
-        """Events that each device wants on the cloud's disk, handed over or not."""
-        return {user: client.outbox.observed for user, client in self._clients.items()}
+    Args:
+        settings: how the devices work, and where their cloud is.
+        method: empty for the cloud's only one.
+        ledger: counts every byte.
+        seed: spreads the retries of processes.
 
-    async def flush(self, at: float) -> None:
-        """Hand over what every outbox holds.
-
-        Raises:
-            CloudUnavailable: the cloud stayed away for `DeviceSettings.flush_s`.
-        """
-        waiting = [client for client in self._clients.values() if len(client.outbox)]
-        try:
-            async with asyncio.timeout(self.settings.flush_s):
-                for client in waiting:
-                    while not await client.upload(at, everything=True):
-                        await asyncio.sleep(_PAUSE_S)
-        except TimeoutError as error:
-            left = sum(len(client.outbox) for client in waiting)
-            raise CloudUnavailable(f"{left} events could not be handed over") from error
-
-    async def close(self) -> None:
-        """Close sessions and connection."""
-        await self._cloud.close()
-        await self._channel.close()
-
-    def _new(self, user: int, items: Sequence[int]) -> DeviceClient:
-        return DeviceClient(user, self.scorer, self._cloud, self.settings, items)
+    Raises:
+        BundleError: the bundle is not there, damaged, or does not work on this device.
+        CloudUnavailable: nobody answers.
+        InputError: the method has no released bundle.
+    """
+    async with GrpcCloud(settings, ledger) as cloud:
+        bundle_id = await cloud.released(method)
+        bundle = await BundleCache(settings.bundles, seed).obtain(bundle_id, cloud)
+        yield Host(activate(bundle, settings), cloud, settings), cloud

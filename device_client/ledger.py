@@ -1,56 +1,63 @@
-"""The account of payload bytes of a device process: who, why, in which direction."""
+"""The account of every payload byte, counted where messages are serialised."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import StrEnum
+from typing import Final
 
-
-class Purpose(StrEnum):
-    """What bytes are spent on. Bundle and control stand apart from the price of a ranking."""
-
-    BUNDLE = "bundle"
-    REFRESH = "refresh"
-    RANK = "rank"
-    UPLOAD = "upload"
-    CONTROL = "control"
-
-
-APART = (Purpose.BUNDLE, Purpose.CONTROL)
+BUNDLE: Final = "bundle"
+CONTROL: Final = "control"
+APART: Final = (BUNDLE, CONTROL)
+"""Purposes that serve no single recommendation and are reported apart."""
 
 
 @dataclass(slots=True)
-class Count:
-    """Bytes from the device (up) and to it (down), and the asks that they belong to."""
+class Traffic:
+    """Payload bytes in both directions, and the asks that they were for."""
 
-    up: int = 0
-    down: int = 0
+    bytes_up: int = 0
+    bytes_down: int = 0
     asks: int = 0
 
+    def add(self, other: "Traffic") -> None:
+        """Count ``other`` in."""
+        self.bytes_up += other.bytes_up
+        self.bytes_down += other.bytes_down
+        self.asks += other.asks
 
-class Ledger:
-    """Counts messages as they are serialised; user None is the process itself."""
+
+class DeviceLedger:
+    """Traffic by (user, purpose); the user is None for what serves the whole process.
+
+    Attributes:
+        payload: traffic of all users so far, without what is reported apart.
+    """
 
     def __init__(self) -> None:
-        self._counts: dict[tuple[int | None, Purpose], Count] = {}
+        self._rows: dict[tuple[int | None, str], Traffic] = {}
+        self.payload = Traffic()
 
-    def sent(self, user: int | None, purpose: Purpose, size: int) -> None:
-        """An ask of ``size`` bytes left."""
-        count = self._of(user, purpose)
-        count.up += size
-        count.asks += 1
+    def sent(self, user: int | None, purpose: str, size: int) -> None:
+        """Count an ask of ``size`` bytes."""
+        self._count(user, purpose, Traffic(bytes_up=size, asks=1))
 
-    def received(self, user: int | None, purpose: Purpose, size: int) -> None:
-        """An answer of ``size`` bytes came."""
-        self._of(user, purpose).down += size
+    def received(self, user: int | None, purpose: str, size: int) -> None:
+        """Count ``size`` bytes that came down."""
+        self._count(user, purpose, Traffic(bytes_down=size))
 
-    def __iter__(self) -> Iterator[tuple[int | None, Purpose, Count]]:
-        for (user, purpose), count in self._counts.items():
-            yield user, purpose, count
+    def rows(self) -> Iterator[tuple[int | None, str, Traffic]]:
+        """Everything that was counted, as (user, purpose, traffic)."""
+        for (user, purpose), traffic in self._rows.items():
+            yield user, purpose, traffic
 
-    def payload(self) -> Count:
-        """The sum over users and purposes, bundle and control left out."""
-        counts = [count for _, purpose, count in self if purpose not in APART]
-        return Count(*(sum(getattr(c, name) for c in counts) for name in ("up", "down", "asks")))
+    def merge(self, other: "DeviceLedger") -> None:
+        """Count in what another ledger holds."""
+        for user, purpose, traffic in other.rows():
+            self._count(user, purpose, traffic)
 
-    def _of(self, user: int | None, purpose: Purpose) -> Count:
-        return self._counts.setdefault((user, purpose), Count())
+    def _count(self, user: int | None, purpose: str, traffic: Traffic) -> None:
+        row = self._rows.get((user, purpose))
+        if row is None:
+            row = self._rows[user, purpose] = Traffic()
+        row.add(traffic)
+        if purpose not in APART:
+            self.payload.add(traffic)

@@ -1,4 +1,4 @@
-"""Events on their way to the cloud: kept until the cloud says that they are on disk."""
+"""Events on their way to the cloud's journal, numbered so that none is stored twice."""
 
 from collections import deque
 
@@ -6,33 +6,63 @@ from shared_models.contract.events import Event, EventBatch
 
 
 class Outbox:
-    """One user's unacknowledged events, numbered from 0 in the device's life.
+    """One user's events that the cloud has not acknowledged yet.
 
-    Nothing is dropped: what is not acknowledged is sent again, and the cloud's journal stores a
-    number once. A user's unsent events cost 24 bytes each, bounded by the events of the run.
+    Nothing is ever dropped: an outbox that is full must be emptied before it takes more. Numbers go
+    on where the journal stood when this device began (`anchor`), so a device that starts anew does
+    not take the numbers of its former life.
+
+    Args:
+        bound: most events that wait.
+        batch: events that go up together.
+
+    Attributes:
+        taken: events handed to this outbox so far.
     """
 
-    __slots__ = ("_events", "_first", "observed")
+    __slots__ = ("_batch", "_bound", "_events", "_first", "taken")
 
-    def __init__(self) -> None:
+    def __init__(self, bound: int, batch: int) -> None:
+        self._bound, self._batch = bound, batch
         self._events: deque[Event] = deque()
-        self._first = 0
-        self.observed = 0
-
-    def add(self, event: Event) -> None:
-        """Keep ``event`` until it is acknowledged."""
-        self._events.append(event)
-        self.observed += 1
+        self._first: int | None = None
+        self.taken = 0
 
     def __len__(self) -> int:
         return len(self._events)
 
-    def batch(self, most: int) -> EventBatch:
-        """The oldest unacknowledged events, at most ``most``."""
-        return EventBatch(self._first, [self._events[i] for i in range(min(most, len(self)))])
+    @property
+    def is_full(self) -> bool:
+        """Whether it must be emptied before it takes another event."""
+        return len(self._events) >= self._bound
+
+    @property
+    def is_due(self) -> bool:
+        """Whether a whole number of batches waits; in an outage that spaces the tries."""
+        return bool(self._events) and len(self._events) % self._batch == 0
+
+    @property
+    def is_anchored(self) -> bool:
+        """Whether the number of the next event is known."""
+        return self._first is not None
+
+    def anchor(self, stored: int) -> None:
+        """Number events from ``stored`` on: what the journal held before this device began."""
+        self._first = stored
+
+    def add(self, event: Event) -> None:
+        """Take ``event``."""
+        self._events.append(event)
+        self.taken += 1
+
+    def pending(self) -> EventBatch:
+        """Everything that waits; only after `anchor`."""
+        assert self._first is not None  # noqa: S101 - the caller anchors first
+        return EventBatch(self._first, tuple(self._events))
 
     def acknowledged(self, stored: int) -> None:
-        """Forget the events that are on the cloud's disk: all with a number below ``stored``."""
-        while self._events and self._first < stored:
+        """Forget what the journal holds: its first ``stored`` events of this user."""
+        assert self._first is not None  # noqa: S101 - nothing was sent before
+        for _ in range(min(stored - self._first, len(self._events))):
             self._events.popleft()
             self._first += 1

@@ -1,46 +1,57 @@
-"""The overlay that a device believes: the last good one, for as long as its rule allows."""
+"""The slot values that a device believes, and for how long."""
 
 from collections.abc import Sequence
 
-from shared_models.contract.errors import SlotMismatch
 from shared_models.contract.overlay import Overlay
 from shared_models.contract.tensors import TensorSpec
 
 
-class OverlayShelf:
-    """Keeps one device's overlay for one bundle.
+class Overlays:
+    """The last good overlay of one device.
 
     Args:
-        bundle_id: overlays of other bundles are refused.
-        slots: what the bundle declares.
-        max_age: oldest overlay, in events, that is handed out; None is any.
+        bundle_id: the bundle that the device runs.
+        slots: what its graph lets be replaced.
+        max_age: oldest overlay in events that still ranks; None for any.
     """
 
-    __slots__ = ("_bundle_id", "_max_age", "_overlay", "_slots")
+    __slots__ = ("_bundle_id", "_last", "_max_age", "_slots")
 
-    def __init__(self, bundle_id: str, slots: Sequence[TensorSpec], max_age: int | None) -> None:
+    def __init__(
+        self, bundle_id: str, slots: Sequence[TensorSpec], max_age: int | None = None
+    ) -> None:
         self._bundle_id, self._slots, self._max_age = bundle_id, slots, max_age
-        self._overlay: Overlay | None = None
+        self._last: Overlay | None = None
 
-    def accept(self, overlay: Overlay) -> None:
-        """Take ``overlay`` if it fits and is no older than the one that is here.
+    def accept(self, overlay: Overlay) -> bool:
+        """Take ``overlay`` in place of the last one; slots that it leaves out stay as they are.
+
+        Returns:
+            False where it is for another bundle or older than what is here: it is dropped.
 
         Raises:
-            SlotMismatch: it does not fit this bundle; the last good one stays.
+            SlotMismatch: it does not fit; the last good one stays.
         """
-        if overlay.bundle_id != self._bundle_id:
-            raise SlotMismatch("*", f"bundle {self._bundle_id[:12]}", overlay.bundle_id[:12])
         overlay.check(self._slots)
-        if self._overlay is None or overlay.events_seen >= self._overlay.events_seen:
-            self._overlay = overlay
+        if overlay.bundle_id != self._bundle_id or self._is_older(overlay):
+            return False
+        kept = self._last.slots if self._last else {}
+        slots = {**kept, **overlay.slots}
+        self._last = Overlay(overlay.bundle_id, overlay.events_seen, slots)
+        return True
 
-    def current(self, events_seen: int) -> Overlay | None:
-        """The overlay to rank with after ``events_seen`` events; None means the default slots."""
-        if self._overlay is None:
+    def current(self, events_now: int) -> Overlay | None:
+        """The overlay to rank with; None for the bundle's defaults."""
+        if self._last is None or self._is_expired(self._last, events_now):
             return None
-        age = self._overlay.age(events_seen)
-        return self._overlay if self._max_age is None or age <= self._max_age else None
+        return self._last
 
     def clear(self) -> None:
-        """Go back to the default slots."""
-        self._overlay = None
+        """Go back to the bundle's defaults."""
+        self._last = None
+
+    def _is_older(self, overlay: Overlay) -> bool:
+        return self._last is not None and overlay.events_seen < self._last.events_seen
+
+    def _is_expired(self, overlay: Overlay, events_now: int) -> bool:
+        return self._max_age is not None and overlay.age(events_now) > self._max_age

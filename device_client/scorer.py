@@ -1,80 +1,124 @@
-"""Scores candidates with a bundle's graph and one device's overlay."""
+"""The scorer of a bundle: one for all virtual devices that run it."""
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
 
 import numpy as np
 
-from device_client.runtime import Array, Graph
-from shared_models.contract.bundle import TOLERANCE, Bundle
+from device_client.runtime import load_session
+from device_client.settings import DeviceSettings
+from shared_models.contract.bundle import TEST_VECTOR, TOLERANCE, Arrays, Bundle
 from shared_models.contract.errors import BundleRefused
 from shared_models.contract.overlay import Overlay
 from shared_models.contract.tensors import Float32Array, Int64Array
 
+_GRAPH: Final = "scorer"
+_SCORES: Final = "scores"
+_CPU: Final = ("CPUExecutionProvider",)
+_log = logging.getLogger(__name__)
+
 
 class Scorer:
-    """A bundle's scorer, shared by all virtual devices that run the bundle."""
+    """Scores candidates with a bundle's graph; holds no state of any device.
 
-    def __init__(
-        self, bundle: Bundle, providers: Sequence[str] = ("CPUExecutionProvider",)
-    ) -> None:
-        self.bundle_id, self.manifest = bundle.id, bundle.manifest
-        self._graph = Graph(bundle.graph("scorer"), providers)
+    Args:
+        bundle: what to run.
+        providers: execution providers of onnxruntime, the best one first.
+
+    Attributes:
+        bundle_id: the bundle's id.
+        manifest: what the bundle says of itself.
+        provider: the execution provider that is really in use.
+
+    Raises:
+        BadSetting: a provider that is not here.
+        BundleRefused: the graph cannot be loaded.
+    """
+
+    def __init__(self, bundle: Bundle, providers: Sequence[str] = _CPU) -> None:
+        if _GRAPH not in bundle.manifest.graphs:
+            raise BundleRefused(f"bundle {bundle.id[:12]} has no graph {_GRAPH!r}")
+        self._bundle = bundle
+        self._features = bundle.manifest.features
+        self._graph = load_session(bundle.graph(_GRAPH), providers)
         self._defaults = bundle.defaults
-        self._test_vector = bundle.test_vector
-
-    @property
-    def provider(self) -> str:
-        """The execution provider in use."""
-        return self._graph.provider
+        self.bundle_id, self.manifest = bundle.id, bundle.manifest
+        self.provider = self._graph.provider
 
     def score(
-        self, window: Sequence[int], candidates: Int64Array, overlay: Overlay | None
+        self, window: Int64Array, candidates: Int64Array, overlay: Overlay | None = None
     ) -> Float32Array:
-        """Logits float32 (C,) for candidates int64 (C,), after ``window`` (oldest first)."""
-        features = self.manifest.features
-        feeds: dict[str, Array] = {
-            "event_ids": features.encode_window(window),
-            "candidate_ids": features.known(candidates)[None],
+        """Score ``candidates`` for one window.
+
+        Args:
+            window: int64 (1, T), as `FeatureSpec.encode_window` makes it.
+            candidates: int64 (C,); ids that the model does not know count as no item.
+            overlay: slot values over the bundle's defaults.
+
+        Returns:
+            float32 (C,), logits.
+
+        Raises:
+            BundleRefused: the graph does not run on them.
+        """
+        events_id, candidates_id = self._features.names
+        # Feeding a slot costs nothing next to a new session (15 us against 7 ms), so overlays
+        # are applied per call and never baked into the graph.
+        feeds: dict[str, np.ndarray[Any, Any]] = {
             **self._defaults,
+            **(overlay.slots if overlay else {}),
+            events_id: self._features.known(window),
+            candidates_id: self._features.known(candidates)[None],
         }
-        if overlay is not None:
-            feeds.update(overlay.slots)
-        scores: Float32Array = self._run(feeds)[0]
+        scores: Float32Array = self._graph.run(_SCORES, feeds)[0]
         return scores
 
     def verify(self) -> None:
-        """Run the bundle's own test vector.
+        """Compare the graph with the manifest, and its scores with the test vector's.
 
         Raises:
-            BundleRefused: the graph is not what the manifest says, or does not give the scores
-                that the cloud computed.
+            BundleRefused: they differ.
         """
-        spec = self.manifest.graphs["scorer"]
-        wanted = {port.name for port in spec.inputs}
-        if set(self._graph.inputs) != wanted:
-            raise BundleRefused(f"the graph reads {self._graph.inputs}, the manifest says {wanted}")
-        difference = self.test_vector_difference()
-        if not difference <= TOLERANCE:
-            raise BundleRefused(f"the test vector is off by {difference:.2g}, not {TOLERANCE:.0e}")
+        spec = self.manifest.graphs[_GRAPH]
+        self._graph.check_ports(spec)
+        self._check_names("slots", self._defaults, (slot.name for slot in self.manifest.slots))
+        vector = self._bundle.test_vector if TEST_VECTOR in self._bundle.files else {}
+        ports = (*spec.inputs, *spec.outputs)
+        self._check_names("test vector", vector, (port.name for port in ports))
+        expected = vector[_SCORES]
+        feeds = {name: array for name, array in vector.items() if name != _SCORES}
+        scores = self._graph.run(_SCORES, feeds)
+        if not _same(scores, expected):
+            raise BundleRefused(
+                f"bundle {self.bundle_id[:12]} does not reproduce its test vector on this device"
+            )
 
-    def test_vector_difference(self) -> float:
-        """Largest |difference| / max(1, |score|) on the test vector; nan where it is not finite."""
-        feeds = dict(self._test_vector)
-        expected = feeds.pop("scores")
-        off = np.abs(self._run(feeds) - expected) / np.maximum(1, np.abs(expected))
-        return float(off.max())
-
-    def _run(self, feeds: Mapping[str, Array]) -> Float32Array:
-        scores: Float32Array = self._graph.run(feeds)[0]
-        return scores
+    def _check_names(self, what: str, arrays: Arrays, wanted: Iterable[str]) -> None:
+        if set(arrays) != set(wanted):
+            raise BundleRefused(
+                f"bundle {self.bundle_id[:12]}: its {what} hold {sorted(arrays)}, "
+                f"its manifest names others"
+            )
 
 
-def activate(bundle: Bundle, providers: Sequence[str]) -> Scorer:
-    """Load a bundle, and hand it out only if its test vector comes out.
+def activate(bundle: Bundle, settings: DeviceSettings) -> Scorer:
+    """Load ``bundle`` and prove it before anything ranks with it.
 
     Raises:
-        BundleRefused: it does not.
+        BadSetting: a provider that is not here.
+        BundleRefused: it does not load, or its test vector does not come out.
     """
-    scorer = Scorer(bundle, providers)
+    scorer = Scorer(bundle, settings.providers)
     scorer.verify()
+    _log.info("bundle %s is active on %s", bundle.id[:12], scorer.provider)
     return scorer
+
+
+def _same(got: Float32Array, expected: np.ndarray[Any, Any]) -> bool:
+    bound = TOLERANCE * np.maximum(1, np.abs(expected))
+    return bool(
+        got.shape == expected.shape
+        and np.isfinite(got).all()
+        and (np.abs(got - expected) <= bound).all()
+    )

@@ -1,35 +1,125 @@
-"""How a device process behaves; a simulation may set it for all of them."""
+"""What may be set about a device process: by option, in ``CONCERTO_DEVICE_...``, as JSON."""
 
+import json
+import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
+from pydantic import (
+    AfterValidator,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from shared_models.contract.bundle import RefreshRule
+from shared_models.contract.bundle import Manifest, RefreshRule
+from shared_models.contract.errors import BadSetting
+from shared_models.contract.settings import validated
+
+_NEVER = RefreshRule()
 
 
-class DeviceSettings(BaseModel):
-    """Settings of every virtual device in a process."""
+def _address(text: str) -> str:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise ValueError("write HOST:PORT, such as 127.0.0.1:50051")
+    return text
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
+def _cache_folder() -> Path:
+    """``$CONCERTO_CACHE``, or the user's own cache folder."""
+    root = os.environ.get("CONCERTO_CACHE") or Path.home() / ".cache" / "concerto"
+    return Path(root) / "devices"
+
+
+Address = Annotated[str, AfterValidator(_address)]
+
+
+class DeviceSettings(BaseSettings):
+    """How a device process works. Frozen; an explicit value wins over the environment's."""
+
+    model_config = SettingsConfigDict(env_prefix="CONCERTO_DEVICE_", frozen=True, extra="forbid")
+
+    cloud: Address = Field("127.0.0.1:50051", description="HOST:PORT of the cloud.")
+    simulation: Address | None = Field(None, description="HOST:PORT that gives orders, if any.")
+    bundles: Path = Field(default_factory=_cache_folder, description="Folder of fetched bundles.")
+    providers: tuple[str, ...] = Field(
+        ("CPUExecutionProvider",), min_length=1, description="Of onnxruntime, the best one first."
+    )
     refresh: RefreshRule | None = Field(
-        None, description="When to ask for slot values; by default as the bundle says."
+        None, description="Over the manifest's rule; what it leaves out stays the manifest's."
     )
     uplink_lag: NonNegativeInt = Field(
-        0, description="Events by which uplinks lag, so that overlays are that old: for studies."
+        0,
+        description="For studies: an uplink ends this many events ago, so overlays have that age.",
     )
-    in_flight: PositiveInt = Field(64, description="Users who are ranked for at the same time.")
+    in_flight: PositiveInt = Field(64, description="Users that rank at the same time.")
     open_sessions: PositiveInt = Field(
-        128, description="Open sessions; the one idle longest is closed before another opens."
+        128, description="Most sessions kept open; the longest unused one makes room."
     )
-    upload_batch: PositiveInt = Field(16, description="Events in an upload.")
-    flush_s: float = Field(60.0, ge=0, description="Seconds to try to hand over the last events.")
-    fetch_s: float = Field(30.0, gt=0, description="Seconds to wait for a cloud at the start.")
-    providers: tuple[str, ...] = Field(
-        ("CPUExecutionProvider",), description="Execution providers of onnxruntime, best first."
+    upload_batch: PositiveInt = Field(16, description="Events that go up together.")
+    outbox: PositiveInt = Field(10_000, description="Most events that wait for the cloud, a user.")
+    connect_s: PositiveFloat = Field(
+        30.0, description="Seconds that a bundle's next bytes, or the simulation, may take."
+    )
+    deadline_s: PositiveFloat | None = Field(
+        2.0, description="Seconds that the cloud may take for an ask. Replays have no deadline."
+    )
+    flush_s: PositiveFloat = Field(
+        60.0, description="Seconds to wait for a missing cloud where events must leave."
     )
 
+    @model_validator(mode="after")
+    def _sessions_suffice(self) -> Self:
+        if self.in_flight > self.open_sessions:
+            raise ValueError(
+                f"{self.in_flight} users in flight need as many sessions, not "
+                f"{self.open_sessions}: raise open_sessions"
+            )
+        return self
 
-def default_bundles(cache: str | None, home: Path) -> Path:
-    """Where a device keeps bundles: below ``$CONCERTO_CACHE``, or the user's own cache."""
-    return (Path(cache) if cache else home / ".cache" / "concerto") / "devices"
+    def rule(self, manifest: Manifest) -> RefreshRule:
+        """When devices of a bundle refresh: the manifest's word, field by field under ours.
+
+        Without slots, or without an uplink, there is nothing to ask for.
+        """
+        if manifest.uplink is None or not manifest.slots:
+            return _NEVER
+        if self.refresh is None:
+            return manifest.refresh
+        return manifest.refresh.model_copy(update=self.refresh.model_dump(exclude_unset=True))
+
+    def memory(self, manifest: Manifest) -> int:
+        """Newest items that a device must remember to fill the scorer's window and the uplink."""
+        uplink = manifest.uplink.items + self.uplink_lag if manifest.uplink else 0
+        return max(manifest.features.window, uplink)
+
+    def overridden(self, text: str) -> "DeviceSettings":
+        """These settings under those of a JSON object; an empty text changes nothing.
+
+        Raises:
+            BadSetting: ``text`` is no JSON object, or a value is wrong.
+            UnknownName: a setting that does not exist.
+        """
+        if not text:
+            return self
+        try:
+            fields = json.loads(text)
+        except ValueError as error:
+            raise BadSetting("device", f"not JSON: {error}") from error
+        if not isinstance(fields, dict):
+            raise BadSetting("device", f"expected a JSON object, got {text!r}")
+        return validated(type(self), "device", _merged(self.model_dump(exclude_unset=True), fields))
+
+
+def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    merged = {**below, **above}
+    for name, value in above.items():
+        under = below.get(name)
+        if isinstance(value, dict) and isinstance(under, dict):
+            merged[name] = _merged(under, value)
+    return merged

@@ -8,7 +8,6 @@ import asyncio
 import os
 from dataclasses import dataclass
 
-from device_client.history import items_needed
 from device_client.settings import DeviceSettings
 from shared_models.contract.errors import TooSmall
 from shared_models.contract.settings import validated
@@ -111,7 +110,7 @@ async def _replay(
 
 
 def _run(plan: Plan, resolved: Resolved, seed: int, trained: Trained, display: Display) -> Run:
-    length = items_needed(trained.bundle.manifest, plan.device.uplink_lag)
+    length = plan.device.memory(trained.bundle.manifest)
     windows = initial_windows(plan.log, plan.moments, length)
     meter = Meter(resolved.title(seed), plan.moments)
 

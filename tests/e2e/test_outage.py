@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from device_client.history import items_needed
 from shared_models.logs.prepare import cache_root
 from simulator.cache import CLOUD, BundleCache
 from simulator.coordinator import Coordinator
@@ -41,7 +40,7 @@ async def replay_with_outage(folder: Path) -> tuple[Tally, list[Account], Path]:
     played = plan(UPLOADING)
     cache = BundleCache(cache_root(), played.scenario.split, played.log.folder, played.log.hash)
     trained = await cache.trained(played.methods[0], 0, lambda _: None)
-    length = items_needed(trained.bundle.manifest, 0)
+    length = played.device.memory(trained.bundle.manifest)
     windows = initial_windows(played.log, played.moments, length)
     journal = folder / "journal.sqlite"
     replay = Replay(played.moments, windows, trained.bundle, played.rules, lambda *_: None)

@@ -4,10 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-import pytest
 
-from device_client.history import items_needed
-from shared_models.contract.bundle import Manifest
 from shared_models.logs.moments import Moments, replay_moments
 from shared_models.logs.prepared import PreparedLog, write_log
 from simulator.windows import initial_windows
@@ -81,22 +78,3 @@ def test_only_what_was_taken_counts_where_a_log_holds_exposures(tmp_path: Path) 
     windows = initial_windows(log, replay_moments(log), 3)
 
     assert windows[0] == [10, 12, 14]
-
-
-@pytest.mark.parametrize(("uplink", "lag", "length"), [(None, 9, 10), (7, 0, 10), (20, 5, 25)])
-def test_a_window_holds_what_scorer_and_uplink_can_use(
-    uplink: int | None, lag: int, length: int
-) -> None:
-    manifest = Manifest.model_validate(
-        {
-            "method": "m",
-            "config": {},
-            "log_hash": "",
-            "features": {"items": 5, "window": 10},
-            "graphs": {},
-            "uplink": {"items": uplink} if uplink else None,
-            "files": {},
-        }
-    )
-
-    assert items_needed(manifest, lag) == length

@@ -1,0 +1,117 @@
+"""The control plane as a device process sees it: orders come down, reports go up."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from grpc import aio
+
+from device_client.host import Host
+from device_client.ledger import DeviceLedger
+from protos.v1 import simulation_pb2 as plane
+from shared_models.contract.errors import RunFailed
+from shared_models.contract.ranking import Ranking, Source
+
+JoinStream = aio.StreamStreamCall[plane.Report, plane.Order]
+_PAGE_RANKINGS: Final = 256
+_PAGE_BYTES: Final = 1 << 20
+_SOURCES: Final[Mapping[Source, plane.Source.ValueType]] = {
+    Source.DEFAULT_WEIGHTS: plane.SOURCE_DEFAULT_WEIGHTS,
+    Source.OVERLAY: plane.SOURCE_OVERLAY,
+    Source.STALE_OVERLAY: plane.SOURCE_STALE_OVERLAY,
+    Source.CLOUD: plane.SOURCE_CLOUD,
+}
+
+
+class Simulation:
+    """The stream to a simulation: orders come one by one, words of many tasks go in turn."""
+
+    def __init__(self, stream: JoinStream, address: str) -> None:
+        self._stream, self._address, self._turn = stream, address, asyncio.Lock()
+
+    async def tell(self, **body: Any) -> None:
+        """Say one word: a field of `Report`.
+
+        Raises:
+            RunFailed: nobody listens any more.
+        """
+        async with self._turn:
+            with self._translated():
+                await self._stream.write(plane.Report(**body))
+
+    async def order(self) -> plane.Order:
+        """The next order.
+
+        Raises:
+            RunFailed: there will be none.
+        """
+        with self._translated():
+            order = await self._stream.read()
+        if not isinstance(order, plane.Order):
+            raise RunFailed(f"the simulation at {self._address} hung up")
+        return order
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except (aio.AioRpcError, aio.UsageError, asyncio.InvalidStateError) as error:
+            raise RunFailed(f"the simulation at {self._address} went away") from error
+
+
+class Page:
+    """Rankings on their way to the simulation, column by column."""
+
+    def __init__(self) -> None:
+        self._rankings, self._scores, self._size = plane.Rankings(), bytearray(), 0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it should leave."""
+        return self._size >= _PAGE_RANKINGS or len(self._scores) >= _PAGE_BYTES
+
+    def add(self, index: int, ranking: Ranking, seconds: float) -> None:
+        """Write down the ranking of moment ``index``, and how long it took."""
+        self._rankings.moments.append(index)
+        self._rankings.sources.append(_SOURCES[ranking.source])
+        self._rankings.overlay_ages.append(ranking.overlay_age or 0)
+        self._rankings.seconds.append(seconds)
+        self._scores += ranking.scores.astype("<f4").tobytes()
+        self._size += 1
+
+    def take(self) -> plane.Rankings:
+        """Everything that was written, and a blank page."""
+        full, full.scores = self._rankings, bytes(self._scores)
+        self._rankings, self._scores, self._size = plane.Rankings(), bytearray(), 0
+        return full
+
+
+def account(host: Host, ledger: DeviceLedger) -> plane.RunDone:
+    """What a run took on this process."""
+    handed = ((user, device.events_handed_over) for user, device in host.devices.items())
+    return plane.RunDone(
+        traffic=_traffic(ledger),
+        modules=sorted({name.partition(".")[0] for name in sys.modules}),
+        resident_bytes=_resident_bytes(),
+        observed=[plane.UserCount(user=user, count=count) for user, count in handed if count],
+    )
+
+
+def _traffic(ledger: DeviceLedger) -> Iterator[plane.Traffic]:
+    for user, purpose, spent in ledger.rows():
+        yield plane.Traffic(
+            user=user,
+            purpose=purpose,
+            bytes_up=spent.bytes_up,
+            bytes_down=spent.bytes_down,
+            asks=spent.asks,
+        )
+
+
+def _resident_bytes() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")

@@ -1,0 +1,199 @@
+"""Open streams of devices, and the one place where gRPC's errors become ours."""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from google.protobuf.message import DecodeError
+from grpc import aio
+
+from device_client.cloud import Identity
+from device_client.ledger import DeviceLedger
+from protos.v1.collaboration_pb2 import Answer, Ask, Fault
+from shared_models.contract.errors import (
+    BadAsk,
+    BundleCorrupt,
+    BundleIncompatible,
+    CloudUnavailable,
+    ConcertoError,
+    Overloaded,
+    SlotMismatch,
+    UnknownBundle,
+)
+
+ByteStream = aio.StreamStreamCall[bytes, bytes]
+# A stream tells of its end in any of these, whichever call comes first.
+_BROKEN: Final = (aio.AioRpcError, aio.UsageError, asyncio.InvalidStateError, DecodeError)
+_REFUSALS: Final[dict[str, type[ConcertoError]]] = {
+    kind.code: kind
+    for kind in (BadAsk, BundleCorrupt, BundleIncompatible, SlotMismatch, UnknownBundle)
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What all sessions of a process share.
+
+    Attributes:
+        address: the cloud's, for messages.
+        ledger: counts what goes over them.
+        deadline_s: seconds that an answer may take; None to wait.
+    """
+
+    address: str
+    ledger: DeviceLedger
+    deadline_s: float | None
+
+
+class Session:
+    """An open stream of one device: one ask at a time. Whatever breaks it, closes it.
+
+    Args:
+        who: whose stream it is.
+        call: the stream, of serialised messages.
+        line: what it shares with the other sessions of a process.
+
+    Attributes:
+        is_open: false once it broke or was closed.
+        is_busy: true while an answer is awaited.
+        events_stored: what the journal held of this user as the session began.
+    """
+
+    __slots__ = ("_call", "_line", "events_stored", "is_busy", "is_open", "who")
+
+    def __init__(self, who: Identity, call: ByteStream, line: Line) -> None:
+        self.who, self._call, self._line = who, call, line
+        self.is_open, self.is_busy, self.events_stored = True, False, 0
+
+    async def exchange(self, ask: Ask, purpose: str) -> Answer:
+        """Send ``ask`` and read its answer.
+
+        Raises:
+            CloudUnavailable: the stream broke, and this session is closed.
+            ConcertoError: the cloud refused the ask; the session lives on.
+        """
+        self.is_busy = True
+        try:
+            answer = await self._exchanged(ask, purpose)
+        except (CloudUnavailable, asyncio.CancelledError):
+            self.close()
+            raise
+        finally:
+            self.is_busy = False
+        if answer.HasField("fault"):
+            raise error_of(answer.fault)
+        return answer
+
+    def close(self) -> None:
+        """Hang up."""
+        self.is_open = False
+        self._call.cancel()
+
+    async def _exchanged(self, ask: Ask, purpose: str) -> Answer:
+        address, ledger, user = self._line.address, self._line.ledger, self.who.user
+        data = ask.SerializeToString()
+        with translated(address):
+            async with asyncio.timeout(self._line.deadline_s):
+                await self._call.write(data)
+                ledger.sent(user, purpose, len(data))
+                reply = await self._call.read()
+            if not isinstance(reply, bytes):
+                raise CloudUnavailable(f"the cloud at {address} ended the session")
+            ledger.received(user, purpose, len(reply))
+            answer = Answer.FromString(reply)
+        if answer.seq != ask.seq:
+            raise CloudUnavailable(f"the cloud answered ask {answer.seq}, not {ask.seq}")
+        return answer
+
+
+class SessionPool:
+    """Sessions by user, at most ``bound`` of them; the longest unused idle one makes room."""
+
+    def __init__(self, bound: int) -> None:
+        self._bound = bound
+        self._sessions: OrderedDict[int, Session] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def find(self, who: Identity) -> Session | None:
+        """The open session of ``who``; one that broke or is for another bundle is forgotten."""
+        session = self._sessions.get(who.user)
+        if session is None:
+            return None
+        if session.is_open and session.who == who:
+            self._sessions.move_to_end(who.user)
+            return session
+        self._close(session)
+        return None
+
+    def add(self, session: Session) -> None:
+        """Take in a new session."""
+        if len(self._sessions) >= self._bound:
+            self._make_room()
+        self._sessions[session.who.user] = session
+
+    def close(self) -> None:
+        """Close all of them."""
+        for session in list(self._sessions.values()):
+            self._close(session)
+
+    def _make_room(self) -> None:
+        idle = next((each for each in self._sessions.values() if not each.is_busy), None)
+        if idle is not None:
+            self._close(idle)
+
+    def _close(self, session: Session) -> None:
+        session.close()
+        del self._sessions[session.who.user]
+
+
+def error_of(fault: Fault) -> ConcertoError:
+    """The error that a fault names, with the cloud's words; its parts stay in the cloud."""
+    if fault.code == Overloaded.code:
+        return Overloaded(fault.retry_after_ms)
+    kind = _REFUSALS.get(fault.code, CloudUnavailable)
+    # Not through __init__: that builds its message out of parts, and here is the message itself.
+    error = kind.__new__(kind, fault.message)
+    error.args = (fault.message,)
+    return error
+
+
+@contextmanager
+def translated(address: str, **refusals: ConcertoError) -> Iterator[None]:
+    """Turn what gRPC raises into errors of ours.
+
+    Args:
+        address: the cloud's, for messages.
+        refusals: errors by the name of the status that stands for them; others mean that the
+            cloud is not available.
+    """
+    try:
+        yield
+    except TimeoutError as error:
+        raise CloudUnavailable(
+            f"the cloud at {address} did not answer in time: is it running, "
+            "and is the address right?"
+        ) from error
+    except asyncio.CancelledError as error:
+        if _is_our_own_cancellation():
+            raise
+        raise CloudUnavailable(f"the cloud at {address} ended the call") from error
+    except aio.AioRpcError as error:
+        refusal = refusals.get(error.code().name)
+        raise refusal or CloudUnavailable(_words(address, error)) from error
+    except _BROKEN as error:
+        raise CloudUnavailable(f"the stream to {address} broke: {error}") from error
+
+
+def _is_our_own_cancellation() -> bool:
+    """grpc.aio reports a stream that the *server* cancelled as if this task had been."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
+
+
+def _words(address: str, error: aio.AioRpcError) -> str:
+    return f"the cloud at {address} did not answer: {error.code().name}, {error.details()}"

@@ -1,0 +1,311 @@
+"""A hand-made bundle, and clouds behind the seam that check what a device asks."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+import numpy as np
+import onnx
+from grpc import aio
+from onnx import TensorProto, helper, numpy_helper
+
+from device_client.cloud import Identity, Piece
+from protos.v1 import collaboration_pb2 as wire
+from protos.v1.collaboration_pb2_grpc import (
+    CollaborationServicer,
+    add_CollaborationServicer_to_server,
+)
+from shared_models.contract.bundle import (
+    DEFAULTS,
+    TEST_VECTOR,
+    Bundle,
+    arrays_to_bytes,
+    pack,
+    unpack,
+)
+from shared_models.contract.errors import CloudUnavailable
+from shared_models.contract.events import EventBatch
+from shared_models.contract.features import FeatureSpec
+from shared_models.contract.overlay import Overlay, overlay_to_proto
+from shared_models.contract.tensors import Codec, Float32Array, TensorSpec, tensor_to_proto
+
+ITEMS, WIDTH, WINDOW = 20, 4, 5
+SLOT = "head.weight"
+
+
+def _table() -> Float32Array:
+    table = np.random.default_rng(0).standard_normal((ITEMS + 1, WIDTH)).astype(np.float32)
+    table[0] = 0
+    return table
+
+
+def expected_scores(
+    window: Sequence[int], candidates: Sequence[int], head: Float32Array | None = None
+) -> Float32Array:
+    """What the graph computes, in numpy: mean of the window, times the head, times each item."""
+    table, head = _table(), np.eye(WIDTH, dtype=np.float32) if head is None else head
+    padded = np.zeros(WINDOW, np.int64)
+    padded[: len(window)] = window
+    return np.asarray(table[list(candidates)] @ (table[padded].mean(0) @ head), np.float32)
+
+
+def _graph() -> bytes:
+    def port(name: str, kind: int, *shape: int | str) -> onnx.ValueInfoProto:
+        return helper.make_tensor_value_info(name, kind, shape)
+
+    nodes = [
+        helper.make_node("Gather", ["table", "event_ids"], ["events"]),
+        helper.make_node("ReduceMean", ["events", "axis_1"], ["mean"], keepdims=1),
+        helper.make_node("MatMul", ["mean", SLOT], ["state"]),
+        helper.make_node("Transpose", ["state"], ["column"], perm=[0, 2, 1]),
+        helper.make_node("Gather", ["table", "candidate_ids"], ["items"]),
+        helper.make_node("MatMul", ["items", "column"], ["deep"]),
+        helper.make_node("Squeeze", ["deep", "axis_2"], ["scores"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "scorer",
+        [
+            port("event_ids", TensorProto.INT64, "batch", "length"),
+            port("candidate_ids", TensorProto.INT64, "batch", "choice"),
+            port(SLOT, TensorProto.FLOAT, WIDTH, WIDTH),
+        ],
+        [port("scores", TensorProto.FLOAT, "batch", "choice")],
+        [
+            numpy_helper.from_array(_table(), "table"),
+            numpy_helper.from_array(np.array([1]), "axis_1"),
+            numpy_helper.from_array(np.array([2]), "axis_2"),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    onnx.checker.check_model(model, full_check=True)
+    return bytes(model.SerializeToString())
+
+
+def _test_vector() -> dict[str, Any]:
+    events = np.array([[1, 2, 3, 0, 0], [0, 0, 0, 0, 0]])
+    candidates = np.array([[4, 5, 6], [7, 8, 9]])
+    head = np.arange(WIDTH * WIDTH, dtype=np.float32).reshape(WIDTH, WIDTH) / 10
+    scores = [expected_scores(e, c, head) for e, c in zip(events, candidates, strict=True)]
+    return {
+        "event_ids": events,
+        "candidate_ids": candidates,
+        SLOT: head,
+        "scores": np.array(scores, np.float32),
+    }
+
+
+def build_bundle(
+    *, test_vector: dict[str, Any] | None = None, graph: bytes | None = None, **manifest: Any
+) -> Bundle:
+    slot = TensorSpec(name=SLOT, shape=(WIDTH, WIDTH))
+    ports = [
+        TensorSpec(name="event_ids", dtype="int64", shape=("batch", "length")),
+        TensorSpec(name="candidate_ids", dtype="int64", shape=("batch", "choice")),
+        slot,
+    ]
+    fields = {
+        "method": "tiny",
+        "config": {},
+        "log_hash": "0" * 64,
+        "features": FeatureSpec(items=ITEMS, window=WINDOW),
+        "graphs": {
+            "scorer": {
+                "file": "scorer.onnx",
+                "inputs": ports,
+                "outputs": [TensorSpec(name="scores", shape=("batch", "choice"))],
+            }
+        },
+        "slots": [slot],
+        "refresh": {"rule": "always"},
+        "uplink": {"items": 3},
+        **manifest,
+    }
+    files = {
+        "scorer.onnx": graph or _graph(),
+        DEFAULTS: arrays_to_bytes({SLOT: np.eye(WIDTH, dtype=np.float32)}),
+        TEST_VECTOR: arrays_to_bytes(test_vector or _test_vector()),
+    }
+    return Bundle.make(fields, files)
+
+
+def head(value: float) -> Float32Array:
+    return np.full((WIDTH, WIDTH), value, np.float32)
+
+
+class FakeCloud:
+    """A cloud in the same process, which insists on what the contract promises it.
+
+    Attributes:
+        away: while true every call fails.
+        heads: what the next refreshes get; the last one stays.
+        refreshes: (user, items, events_seen, at) of each refresh.
+        journal: items of each user, stored once whatever is sent twice.
+        lose_acknowledgements: store the next uploads, and let the answer get lost.
+    """
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.bundle, self.away = bundle, False
+        self.heads: list[Float32Array] = [head(0.5)]
+        self.refreshes: list[tuple[int, list[int], int, float]] = []
+        self.journal: dict[int, list[int]] = {}
+        self.uploads = 0
+        self.lose_acknowledgements = 0
+
+    def _check(self, who: Identity) -> None:
+        if self.away:
+            raise CloudUnavailable("away")
+        assert who.bundle_id == self.bundle.id
+
+    async def released(self, method: str) -> str:
+        assert method in ("", self.bundle.manifest.method)
+        return self.bundle.id
+
+    async def fetch_bundle(self, bundle_id: str, offset: int) -> AsyncGenerator[Piece, None]:
+        assert bundle_id == self.bundle.id
+        data = pack(self.bundle)
+        yield Piece(offset, data[offset:], len(data))
+
+    async def refresh(
+        self, who: Identity, items: Sequence[int], events_seen: int, at: float
+    ) -> Overlay:
+        self._check(who)
+        uplink = self.bundle.manifest.uplink
+        assert uplink is not None
+        assert len(items) <= uplink.items
+        assert all(isinstance(item, int) for item in items)
+        self.refreshes.append((who.user, list(items), events_seen, at))
+        value = self.heads.pop(0) if len(self.heads) > 1 else self.heads[0]
+        return Overlay(who.bundle_id, events_seen, {SLOT: value})
+
+    async def rank(
+        self, who: Identity, items: Sequence[int], candidates: Sequence[int], at: float
+    ) -> Float32Array:
+        self._check(who)
+        assert len(items) <= WINDOW
+        assert at >= 0
+        return np.arange(len(candidates), dtype=np.float32)
+
+    async def events_stored(self, who: Identity) -> int:
+        self._check(who)
+        return len(self.journal.get(who.user, []))
+
+    async def upload(self, who: Identity, batch: EventBatch) -> int:
+        self._check(who)
+        self.uploads += 1
+        stored = self.journal.setdefault(who.user, [])
+        assert batch.events
+        assert batch.first <= len(stored), "a gap"
+        stored += [event.item for event in batch.events[len(stored) - batch.first :]]
+        if self.lose_acknowledgements:
+            self.lose_acknowledgements -= 1
+            raise CloudUnavailable("the answer got lost")
+        return len(stored)
+
+
+class LoopbackCloud(CollaborationServicer):
+    """A servicer that keeps what it saw, and can be told to misbehave.
+
+    Attributes:
+        asks: all asks but hellos, in order.
+        sizes: (bytes of the ask, bytes of the answer) by kind.
+        offsets: where each download began.
+        break_after: bytes after which each of the next downloads breaks.
+        flips: how many of the next downloads carry a wrong byte.
+        fault: what refreshes are answered with instead of an overlay.
+        stall: while true, refreshes are never answered.
+    """
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.bundle, self.packed = bundle, pack(bundle)
+        assert unpack(self.packed, bundle.id).id == bundle.id
+        self.hellos: list[wire.Ask] = []
+        self.asks: list[wire.Ask] = []
+        self.sizes: dict[str, tuple[int, int]] = {}
+        self.offsets: list[int] = []
+        self.break_after: list[int] = []
+        self.flips = 0
+        self.fault: wire.Fault | None = None
+        self.stall = self.hang_up = False
+        self.open_streams = 0
+        self.bundle_sizes = [0, 0]
+
+    async def Session(  # noqa: N802
+        self, request_iterator: AsyncIterator[wire.Ask], _context: Any
+    ) -> AsyncIterator[wire.Answer]:
+        self.open_streams += 1
+        try:
+            async for ask in request_iterator:
+                if self.hang_up:
+                    self.hang_up = False
+                    return
+                while self.stall and ask.HasField("refresh"):
+                    await asyncio.sleep(0.01)
+                answer = self._answer(ask)
+                self._account(ask, answer)
+                yield answer
+        finally:
+            self.open_streams -= 1
+
+    def _answer(self, ask: wire.Ask) -> wire.Answer:
+        kind = ask.WhichOneof("body")
+        if kind == "hello":
+            self.hellos.append(ask)
+            return wire.Answer(seq=ask.seq, welcome=wire.Welcome(events_stored=7))
+        self.asks.append(ask)
+        if kind == "refresh" and self.fault:
+            return wire.Answer(seq=ask.seq, fault=self.fault)
+        if kind == "refresh":
+            overlay = Overlay(self.bundle.id, ask.refresh.events_seen, {SLOT: head(0.5)})
+            return wire.Answer(seq=ask.seq, overlay=overlay_to_proto(overlay, Codec.F16))
+        if kind == "rank":
+            scores = np.arange(len(ask.rank.candidates), dtype=np.float32)
+            values = tensor_to_proto("scores", scores, Codec.F32)
+            return wire.Answer(seq=ask.seq, scores=wire.Scores(values=values))
+        stored = ask.upload.first + len(ask.upload.items)
+        return wire.Answer(seq=ask.seq, stored=wire.Stored(events_stored=stored))
+
+    def _account(self, ask: wire.Ask, answer: wire.Answer) -> None:
+        kind = ask.WhichOneof("body") or ""
+        up, down = self.sizes.get(kind, (0, 0))
+        self.sizes[kind] = (up + ask.ByteSize(), down + answer.ByteSize())
+
+    async def FetchBundle(  # noqa: N802
+        self, request: wire.BundleRequest, context: Any
+    ) -> AsyncIterator[wire.Chunk]:
+        if request.id != self.bundle.id:
+            await context.abort(grpc.StatusCode.NOT_FOUND, "There is no such bundle.")
+        self.offsets.append(request.offset)
+        data = bytearray(self.packed)
+        if self.flips:
+            self.flips -= 1
+            data[len(data) // 2] ^= 1
+        stop = request.offset + self.break_after.pop(0) if self.break_after else len(data)
+        for start in range(request.offset, min(stop, len(data)), 100):
+            piece = bytes(data[start : min(start + 100, stop)])
+            yield wire.Chunk(offset=start, data=piece, total=len(data))
+        if stop < len(data):
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "the tunnel")
+
+    async def WatchReleases(  # noqa: N802
+        self, request: wire.ReleasesRequest, context: Any
+    ) -> AsyncIterator[wire.Release]:
+        if request.method not in ("", self.bundle.manifest.method):
+            await context.abort(grpc.StatusCode.NOT_FOUND, "No such method.")
+        yield wire.Release(method=self.bundle.manifest.method, bundle_id=self.bundle.id)
+        await asyncio.sleep(60)
+
+
+@asynccontextmanager
+async def serving(servicer: LoopbackCloud, port: int = 0) -> AsyncIterator[str]:
+    """Serve on loopback; gives the address. The end is as sudden as a kill."""
+    server = aio.server(options=[("grpc.so_reuseport", 0)])
+    add_CollaborationServicer_to_server(servicer, server)
+    bound = server.add_insecure_port(f"127.0.0.1:{port}")
+    await server.start()
+    try:
+        yield f"127.0.0.1:{bound}"
+    finally:
+        await server.stop(grace=None)

@@ -1,0 +1,312 @@
+"""The device's whole story, behind the seam."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from device_client.client import DeviceClient
+from device_client.cloud import AbsentCloud
+from device_client.scorer import Scorer
+from device_client.settings import DeviceSettings
+from shared_models.contract.bundle import RefreshRule
+from shared_models.contract.errors import BadAsk, CloudUnavailable
+from shared_models.contract.events import Event
+from shared_models.contract.ranking import Decision, Source
+from tests.device_client.fakes import FakeCloud, build_bundle, expected_scores, head
+
+CANDIDATES = [3, 7, 9]
+MakeDevice = Callable[..., DeviceClient]
+
+
+@pytest.fixture
+def device(scorer: Scorer, cloud: FakeCloud, settings: DeviceSettings) -> DeviceClient:
+    return DeviceClient(1, scorer, cloud, settings, [1, 2, 3, 4])
+
+
+def with_rule(settings: DeviceSettings, **fields: object) -> DeviceSettings:
+    return settings.model_copy(update={"refresh": RefreshRule(**fields)})
+
+
+def asks_cloud(*_: object, **__: object) -> Decision:
+    return Decision.ASK_CLOUD
+
+
+async def test_a_device_keeps_ranking_while_the_cloud_is_away(
+    scorer: Scorer, settings: DeviceSettings
+) -> None:
+    device = DeviceClient(1, scorer, AbsentCloud(), settings)
+    await device.observe(Event(item=7, at=0.0))
+
+    ranking = await device.rank(CANDIDATES)
+
+    assert sorted(ranking.items) == CANDIDATES
+    assert ranking.source is Source.DEFAULT_WEIGHTS
+    assert ranking.overlay_age is None
+    np.testing.assert_allclose(ranking.scores, expected_scores([7], CANDIDATES), atol=1e-5)
+
+
+async def test_a_device_ranks_with_what_the_cloud_wrote_for_it(
+    device: DeviceClient, cloud: FakeCloud
+) -> None:
+    ranking = await device.rank(CANDIDATES, at=8.0)
+
+    assert (ranking.source, ranking.overlay_age) == (Source.OVERLAY, 0)
+    assert ranking.decision is Decision.REFRESH
+    assert cloud.refreshes == [(1, [2, 3, 4], 4, 8.0)]
+    wanted = expected_scores([1, 2, 3, 4], CANDIDATES, head(0.5))
+    np.testing.assert_allclose(ranking.scores, wanted, atol=1e-5)
+
+
+async def test_scores_come_in_the_order_of_the_candidates(device: DeviceClient) -> None:
+    forth, back = await device.rank([3, 7, 9]), await device.rank([9, 7, 3])
+
+    assert forth.scores.tolist() == back.scores[::-1].tolist()
+    assert forth.candidates.tolist() == [3, 7, 9]
+
+
+async def test_an_old_overlay_ranks_on_while_the_cloud_is_away(
+    device: DeviceClient, cloud: FakeCloud
+) -> None:
+    await device.rank(CANDIDATES)
+    cloud.away = True
+    await device.observe(Event(5, 1.0))
+
+    ranking = await device.rank(CANDIDATES)
+
+    assert (ranking.source, ranking.overlay_age) == (Source.STALE_OVERLAY, 1)
+    wanted = expected_scores([1, 2, 3, 4, 5], CANDIDATES, head(0.5))
+    np.testing.assert_allclose(ranking.scores, wanted, atol=1e-5)
+
+
+async def test_an_overlay_past_its_age_gives_way_to_the_default_head(
+    scorer: Scorer, cloud: FakeCloud, settings: DeviceSettings
+) -> None:
+    device = DeviceClient(1, scorer, cloud, with_rule(settings, rule="always", max_age=2), [1])
+    await device.rank(CANDIDATES)
+    cloud.away = True
+    sources = []
+
+    for item in (2, 3, 4):
+        await device.observe(Event(item, 0.0))
+        sources.append((await device.rank(CANDIDATES)).source)
+
+    assert sources == [Source.STALE_OVERLAY, Source.STALE_OVERLAY, Source.DEFAULT_WEIGHTS]
+
+
+async def test_the_rule_every_n_asks_exactly_every_n_events(
+    scorer: Scorer, cloud: FakeCloud, settings: DeviceSettings
+) -> None:
+    device = DeviceClient(1, scorer, cloud, with_rule(settings, rule="every-n", every=3))
+
+    for item in range(1, 11):
+        await device.rank(CANDIDATES)
+        await device.rank(CANDIDATES)
+        await device.observe(Event(item, 0.0))
+
+    assert [seen for _, _, seen, _ in cloud.refreshes] == [0, 3, 6, 9]
+
+
+async def test_the_rule_never_asks_nothing(
+    scorer: Scorer, cloud: FakeCloud, settings: DeviceSettings
+) -> None:
+    device = DeviceClient(1, scorer, cloud, with_rule(settings, rule="never"))
+
+    ranking = await device.rank(CANDIDATES)
+
+    assert (ranking.source, ranking.decision) == (Source.DEFAULT_WEIGHTS, Decision.SCORE)
+    assert cloud.refreshes == []
+
+
+async def test_a_missed_refresh_is_made_up_at_the_next_ranking(
+    scorer: Scorer, cloud: FakeCloud, settings: DeviceSettings
+) -> None:
+    device = DeviceClient(1, scorer, cloud, with_rule(settings, rule="every-n", every=100))
+    cloud.away = True
+    missed = await device.rank(CANDIDATES)
+    cloud.away = False
+
+    made_up = await device.rank(CANDIDATES)
+
+    assert (missed.source, made_up.source) == (Source.DEFAULT_WEIGHTS, Source.OVERLAY)
+
+
+@pytest.mark.parametrize("bad", [head(np.nan), np.zeros((2, 2), np.float32)], ids=["nan", "shape"])
+async def test_a_refused_overlay_leaves_the_last_good_one(
+    device: DeviceClient, cloud: FakeCloud, bad: np.ndarray
+) -> None:
+    good = await device.rank(CANDIDATES)
+    cloud.heads = [bad]
+
+    after = await device.rank(CANDIDATES)
+
+    assert after.source is Source.STALE_OVERLAY
+    assert after.scores.tobytes() == good.scores.tobytes()
+
+
+async def test_a_lagging_uplink_makes_overlays_of_that_age(
+    scorer: Scorer, cloud: FakeCloud, settings: DeviceSettings
+) -> None:
+    lagging = settings.model_copy(update={"uplink_lag": 2})
+    device = DeviceClient(1, scorer, cloud, lagging, [1, 2, 3, 4, 5, 6])
+
+    ranking = await device.rank(CANDIDATES)
+
+    assert cloud.refreshes == [(1, [2, 3, 4], 4, 0.0)]
+    assert (ranking.source, ranking.overlay_age) == (Source.OVERLAY, 2)
+
+
+async def test_overlays_of_two_devices_do_not_interact(
+    scorer: Scorer, cloud: FakeCloud, settings: DeviceSettings
+) -> None:
+    cloud.heads = [head(0.5), head(-2.0)]
+    one = DeviceClient(1, scorer, cloud, settings, [1, 2])
+    two = DeviceClient(2, scorer, cloud, settings, [1, 2])
+    of_one, of_two = await one.rank(CANDIDATES), await two.rank(CANDIDATES)
+    cloud.away = True
+
+    again = await one.rank(CANDIDATES)
+
+    assert again.scores.tobytes() == of_one.scores.tobytes() != of_two.scores.tobytes()
+
+
+async def test_forgetting_the_overlay_restores_the_scores_bit_for_bit(
+    device: DeviceClient, cloud: FakeCloud
+) -> None:
+    cloud.away = True
+    before = await device.rank(CANDIDATES)
+    cloud.away = False
+    between = await device.rank(CANDIDATES)
+    cloud.away = True
+
+    device.forget_overlay()
+    after = await device.rank(CANDIDATES)
+
+    assert before.scores.tobytes() == after.scores.tobytes() != between.scores.tobytes()
+
+
+async def test_candidates_that_the_model_does_not_know_count_as_no_item(
+    device: DeviceClient,
+) -> None:
+    ranking = await device.rank([3, 4711])
+
+    assert ranking.scores[1] == 0.0
+    assert ranking.candidates.tolist() == [3, 4711]
+
+
+async def test_the_cloud_ranks_where_the_decision_says_so(
+    scorer: Scorer, cloud: FakeCloud, settings: DeviceSettings
+) -> None:
+    device = DeviceClient(1, scorer, cloud, settings, [1], decide=asks_cloud)
+
+    ranking = await device.rank(CANDIDATES)
+
+    assert (ranking.source, ranking.decision) == (Source.CLOUD, Decision.ASK_CLOUD)
+    assert ranking.scores.tolist() == [0.0, 1.0, 2.0]
+
+
+async def test_a_device_ranks_itself_where_the_cloud_should_and_is_away(
+    scorer: Scorer, settings: DeviceSettings
+) -> None:
+    device = DeviceClient(1, scorer, AbsentCloud(), settings, [1], decide=asks_cloud)
+
+    ranking = await device.rank(CANDIDATES)
+
+    assert ranking.source is Source.DEFAULT_WEIGHTS
+    np.testing.assert_allclose(ranking.scores, expected_scores([1], CANDIDATES), atol=1e-5)
+
+
+class Uploads:
+    """A device of a bundle that allows uploads, and its cloud."""
+
+    def __init__(self, settings: DeviceSettings, **fields: object) -> None:
+        bundle = build_bundle(uploads=True, refresh={"rule": "never"})
+        self.cloud = FakeCloud(bundle)
+        self.device = DeviceClient(
+            1, Scorer(bundle), self.cloud, settings.model_copy(update=fields)
+        )
+
+    async def observe(self, *items: int) -> None:
+        for item in items:
+            await self.device.observe(Event(item, float(item)))
+
+
+async def test_events_go_up_in_batches_and_the_rest_with_a_flush(settings: DeviceSettings) -> None:
+    uploads = Uploads(settings, upload_batch=4)
+
+    await uploads.observe(*range(1, 11))
+    before = list(uploads.cloud.journal[1])
+    await uploads.device.flush()
+
+    assert before == list(range(1, 9))
+    assert uploads.cloud.journal[1] == list(range(1, 11))
+    assert uploads.cloud.uploads == 3
+    assert uploads.device.events_handed_over == 10
+
+
+async def test_events_are_stored_exactly_once_when_the_cloud_flickers(
+    settings: DeviceSettings,
+) -> None:
+    uploads = Uploads(settings, upload_batch=2)
+    await uploads.observe(1, 2, 3)
+    uploads.cloud.away = True
+    await uploads.observe(4, 5, 6)
+    uploads.cloud.away = False
+    uploads.cloud.lose_acknowledgements = 2
+
+    await uploads.observe(7, 8)
+    await uploads.device.flush()
+
+    assert uploads.cloud.journal[1] == [1, 2, 3, 4, 5, 6, 7, 8]
+
+
+async def test_a_new_device_numbers_its_events_after_those_of_its_former_life(
+    settings: DeviceSettings,
+) -> None:
+    uploads = Uploads(settings)
+    uploads.cloud.journal[1] = [11, 12]
+
+    await uploads.observe(1)
+    await uploads.device.flush()
+
+    assert uploads.cloud.journal[1] == [11, 12, 1]
+
+
+async def test_a_full_outbox_waits_for_the_cloud_and_loses_nothing(
+    settings: DeviceSettings,
+) -> None:
+    uploads = Uploads(settings, outbox=3, upload_batch=3, flush_s=0.2)
+    uploads.cloud.away = True
+    await uploads.observe(1, 2, 3)
+
+    with pytest.raises(CloudUnavailable, match="3 events of user 1"):
+        await uploads.observe(4)
+    uploads.cloud.away = False
+    await uploads.device.flush()
+
+    assert uploads.cloud.journal[1] == [1, 2, 3]
+
+
+async def test_a_bundle_without_uploads_sends_no_event_up(
+    device: DeviceClient, cloud: FakeCloud
+) -> None:
+    for item in range(1, 20):
+        await device.observe(Event(item, 0.0))
+    await device.flush()
+
+    assert cloud.journal == {}
+    assert device.events_handed_over == 0
+
+
+async def test_a_cloud_that_refuses_costs_the_refresh_not_the_ranking(
+    device: DeviceClient, cloud: FakeCloud, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def refuse(*_: object) -> None:
+        raise BadAsk("not like this")
+
+    cloud.refresh = refuse
+
+    ranking = await device.rank(CANDIDATES)
+
+    assert ranking.source is Source.DEFAULT_WEIGHTS
+    assert "not like this" in caplog.text
