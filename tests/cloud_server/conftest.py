@@ -184,7 +184,7 @@ def load_tiny(
 
 
 @pytest.fixture
-def open_cloud(root: Path, load_tiny: object) -> OpenCloud:  # noqa: ARG001 - patches the loading
+def open_cloud(root: Path, load_tiny: object) -> OpenCloud:
     """A cloud over the released bundles, with settings of one's own."""
 
     @asynccontextmanager
@@ -200,6 +200,6 @@ def open_cloud(root: Path, load_tiny: object) -> OpenCloud:  # noqa: ARG001 - pa
 
 
 @pytest.fixture
-async def cloud(open_cloud: OpenCloud, bundle: Bundle) -> AsyncIterator[Cloud]:  # noqa: ARG001
+async def cloud(open_cloud: OpenCloud, bundle: Bundle) -> AsyncIterator[Cloud]:
     async with open_cloud() as opened:
         yield opened
