@@ -14,6 +14,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from shared_models.contract.errors import RunFailed
 from shared_models.contract.tensors import Float32Array, Int64Array
 
 Float64Array = NDArray[np.float64]
@@ -95,7 +96,13 @@ def evaluate(ranked: Ranked, users: int) -> dict[str, UserMetric]:
     candidates shown, ``uauc`` weighs users alike, both over users who have both classes; ``hr@10``,
     ``ndcg@10`` and ``mrr`` are means over moments, by the best taken candidate; ``logloss`` over
     candidates. Users are taken block by block, so that memory is bounded by the scores.
+
+    Raises:
+        RunFailed: a score is not finite; no rank could be trusted.
     """
+    wrong = np.count_nonzero(~np.isfinite(ranked.scores_S))
+    if wrong:
+        raise RunFailed(f"{wrong} of {len(ranked.scores_S)} scores are not finite")
     pool = _Pool(ranked, users)
     sums: dict[str, UserMetric] = {}
     for block in _blocks(ranked):
@@ -107,24 +114,22 @@ def evaluate(ranked: Ranked, users: int) -> dict[str, UserMetric]:
 
 def bootstrap_interval(metric: UserMetric, *, draws: int = DRAWS, seed: int = 0) -> Interval:
     """The metric with the 2.5 % and 97.5 % quantiles over users drawn with replacement."""
-    values = _resampled(metric, draws, seed)
-    return Interval(metric.value, *_quantiles(values))
+    return _interval(metric.value, _resampled(metric, metric.denominator_U > 0, draws, seed))
 
 
 def paired_difference(
     ours: UserMetric, theirs: UserMetric, *, draws: int = DRAWS, seed: int = 0
 ) -> Interval:
     """``ours`` minus ``theirs``, both over the same drawn users."""
-    difference = _resampled(ours, draws, seed) - _resampled(theirs, draws, seed)
-    return Interval(ours.value - theirs.value, *_quantiles(difference))
+    counted_U = (ours.denominator_U > 0) & (theirs.denominator_U > 0)
+    our_draws, their_draws = (_resampled(m, counted_U, draws, seed) for m in (ours, theirs))
+    return _interval(ours.value - theirs.value, our_draws - their_draws)
 
 
 def mean_over_seeds(metrics: Sequence[UserMetric]) -> UserMetric:
     """One metric from those of several seeds over the same users and moments."""
-    return UserMetric(
-        np.mean([metric.numerator_U for metric in metrics], axis=0),
-        np.mean([metric.denominator_U for metric in metrics], axis=0),
-    )
+    total = sum(metrics[1:], start=metrics[0])
+    return UserMetric(total.numerator_U / len(metrics), total.denominator_U / len(metrics))
 
 
 def middle_ranks(ranked: Ranked) -> Float64Array:
@@ -136,8 +141,7 @@ def middle_ranks(ranked: Ranked) -> Float64Array:
 def _share_below(of: Float32Array, among: Float32Array) -> Float64Array:
     """The share of ``among``, which is sorted, below each of ``of``; equal ones count a half."""
     below = np.searchsorted(among, of, "left") + np.searchsorted(among, of, "right")
-    share: Float64Array = below / (2.0 * len(among))
-    return share
+    return (below / (2.0 * len(among))).astype(np.float64, copy=False)
 
 
 def _blocks(ranked: Ranked) -> Iterator[Ranked]:
@@ -151,13 +155,10 @@ def _blocks(ranked: Ranked) -> Iterator[Ranked]:
         full = int(np.searchsorted(filled_M, before + _BLOCK))
         stop = int(np.searchsorted(user_M, user_M[min(full, len(user_M) - 1)], "right"))
         chosen_M = order_M[start:stop]
-        rows_S = _rows(ends_M[chosen_M], ranked.sizes_M[chosen_M])
-        yield Ranked(
-            ranked.user_M[chosen_M],
-            ranked.sizes_M[chosen_M],
-            ranked.labels_S[rows_S],
-            ranked.scores_S[rows_S],
-        )
+        sizes_M = ranked.sizes_M[chosen_M]
+        rows_S = _rows(ends_M[chosen_M], sizes_M)
+        labels_S, scores_S = ranked.labels_S[rows_S], ranked.scores_S[rows_S]
+        yield Ranked(user_M[start:stop], sizes_M, labels_S, scores_S)
         start = stop
 
 
@@ -286,16 +287,14 @@ def _sum_by(user: Int64Array, value: Float64Array, users: int) -> Float64Array:
     return np.bincount(user, value, users).astype(np.float64)
 
 
-def _resampled(metric: UserMetric, draws: int, seed: int) -> Float64Array:
-    rng = np.random.default_rng(seed)
-    users = len(metric.numerator_U)
-    values = np.empty(draws)
-    for draw in range(draws):
-        chosen = rng.integers(0, users, users)
-        values[draw] = metric.numerator_U[chosen].sum() / metric.denominator_U[chosen].sum()
-    return values
+def _resampled(metric: UserMetric, counted_U: BoolArray, draws: int, seed: int) -> Float64Array:
+    """Values over users drawn from those that count; a draw of others only would be 0/0."""
+    rng, users = np.random.default_rng(seed), int(counted_U.sum())
+    above, below = metric.numerator_U[counted_U], metric.denominator_U[counted_U]
+    chosen = (rng.integers(0, users, users) for _ in range(draws))
+    return np.array([above[drawn].sum() / below[drawn].sum() for drawn in chosen])
 
 
-def _quantiles(values: Float64Array) -> tuple[float, float]:
+def _interval(mean: float, values: Float64Array) -> Interval:
     low, high = np.quantile(values, [0.025, 0.975])
-    return float(low), float(high)
+    return Interval(mean, float(low), float(high))

@@ -46,7 +46,8 @@ def read_file(path: Path, columns: Columns) -> Source:
         raise TooSmall(f"{path}: the log is empty")
     events = raw.select(**{ours: pl.col(theirs) for ours, theirs in names.items()})
     for ours in ("user", "item"):
-        _refuse(path, events[ours].is_null(), names[ours], "no value")
+        unnamed = events[ours].is_null() | (events[ours].cast(pl.String) == "")
+        _refuse(path, unnamed, names[ours], "no value")
     events = events.with_columns(at=_seconds(path, events["at"], names["at"]))
     if columns.label:
         events = _with_labels(path, events, names)
@@ -59,7 +60,8 @@ def _read(path: Path) -> pl.DataFrame:
     try:
         if path.suffix == ".parquet":
             return pl.read_parquet(path)
-        return pl.read_csv(path, infer_schema_length=10_000)
+        # As text: a guess at types would take 007 for 7, and fail at the first row that differs.
+        return pl.read_csv(path, infer_schema=False)
     except pl.exceptions.NoDataError as error:
         raise TooSmall(f"{path}: the file is empty") from error
     except (pl.exceptions.PolarsError, UnicodeDecodeError, OSError) as error:
@@ -88,13 +90,15 @@ def _parsed(times: pl.Series) -> pl.Series:
     if numbers.null_count() == 0:
         return numbers
     try:
-        return times.str.to_datetime()
+        dates = times.str.to_datetime(strict=False)
     except pl.exceptions.PolarsError:
         return numbers
+    return dates if dates.null_count() < numbers.null_count() else numbers
 
 
 def _with_labels(path: Path, events: pl.DataFrame, names: dict[str, str]) -> pl.DataFrame:
-    label = events["label"].cast(pl.Float64, strict=False)
+    text = events["label"].cast(pl.String).str.to_lowercase()
+    label = text.replace({"true": "1", "false": "0"}).cast(pl.Float64, strict=False)
     _refuse(path, label.is_null() | ~label.is_in([0.0, 1.0]), names["label"], "expected 0 or 1")
     together = ["user", "request"] if "request" in events.columns else ["user", "at"]
     request = events.select(pl.struct(together).rank("dense"))[:, 0]

@@ -168,7 +168,9 @@ def _catalogue(targets: pl.DataFrame, items: int) -> Moments:
 
 
 def _shown(events: pl.DataFrame) -> Moments:
-    sorted_events = events.sort("user", "seq")
+    # Requests of the same second may interleave: each one's rows must follow each other.
+    first = pl.col("seq").min().over("user", "request")
+    sorted_events = events.sort("user", first, "request", "seq")
     requests = sorted_events.group_by("user", "request", maintain_order=True).agg(
         pl.col("at", "seq").first(), size=pl.len()
     )

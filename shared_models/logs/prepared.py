@@ -107,7 +107,11 @@ class PreparedLog:
         return pl.concat([self.train, self.validation, self.test]).sort("user", "seq")
 
     def _frame(self, name: str) -> pl.DataFrame:
-        return pl.read_parquet(self.folder / f"{name}.parquet")
+        path = self.folder / f"{name}.parquet"
+        try:
+            return pl.read_parquet(path)
+        except pl.exceptions.PolarsError as error:
+            raise BadLog(f"{path} is damaged: prepare the log again") from error
 
 
 def open_log(folder: Path) -> PreparedLog:

@@ -64,6 +64,8 @@ SPLITS: Final[Mapping[str, Split]] = {
 def cut(events: pl.DataFrame, split: str) -> dict[str, pl.DataFrame]:
     """The parts of ``events`` (sorted by user and seq) by name.
 
+    What one request showed stays together, in the latest part that any of it falls into.
+
     Raises:
         UnknownName: no such split.
         TooSmall: a part would be empty.
@@ -71,6 +73,8 @@ def cut(events: pl.DataFrame, split: str) -> dict[str, pl.DataFrame]:
     if split not in SPLITS:
         raise UnknownName("split", split, SPLITS)
     marked = events.with_columns(part=SPLITS[split].part())
+    if "request" in events.columns:
+        marked = marked.with_columns(pl.col("part").max().over("user", "request"))
     parts = {
         name: marked.filter(pl.col("part") == number).drop("part")
         for number, name in enumerate(PARTS)

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import log_loss, ndcg_score, roc_auc_score
 
+from shared_models.contract.errors import RunFailed
 from shared_models.contract.metrics import (
     Ranked,
     UserMetric,
@@ -154,3 +155,22 @@ def test_a_moment_in_which_nothing_was_taken_counts_nowhere_but_in_auc() -> None
 
     assert found["hr@10"].denominator_U.sum() == 1
     assert found["auc"].value == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize("score", [np.nan, np.inf, -np.inf])
+def test_a_score_that_is_not_finite_is_refused_and_never_left_out(score: float) -> None:
+    data = ranked()
+    scores = np.where(np.arange(len(data.scores_S)) == np.argmax(data.labels_S), score, 0)
+
+    with pytest.raises(RunFailed, match="1 of 6000 scores"):
+        evaluate(Ranked(data.user_M, data.sizes_M, data.labels_S, scores.astype(np.float32)), USERS)
+
+
+def test_users_who_are_not_counted_change_no_interval() -> None:
+    few = UserMetric(np.array([0.2, 0.5, 0.9]), np.ones(3))
+    among_many = UserMetric(
+        np.append(few.numerator_U, np.zeros(297)), np.append(np.ones(3), np.zeros(297))
+    )
+
+    assert bootstrap_interval(among_many) == bootstrap_interval(few)
+    assert paired_difference(among_many, among_many) == paired_difference(few, few)

@@ -33,7 +33,7 @@ def test_a_csv_with_own_column_names_is_read(tmp_path: Path) -> None:
     source = read_file(path, OWN)
 
     assert source.task == "next-item"
-    assert source.events.rows() == [("ann", 7, 3.0), ("bob", 8, 4.0)]
+    assert source.events.rows() == [("ann", "7", 3.0), ("bob", "8", 4.0)]
 
 
 def test_a_parquet_file_is_read_as_a_csv_is(tmp_path: Path) -> None:
@@ -71,6 +71,9 @@ def test_labels_and_requests_make_labelled_exposures(tmp_path: Path) -> None:
         ("who,what,when\n1,2,\n", BadValue, "row 2"),
         ("who,what,when\n1,,3\n", BadValue, "row 2.*'what'.*no value"),
         ("who,what,when\n1,2,inf\n", BadValue, "row 2"),
+        ("who,what,when\n1,2,1970-01-02 00:00:00\n1,2,soon\n", BadValue, "row 3"),
+        ("who,what,when\n" + "1,2,3\n" * 12_000 + "1,2,soon\n", BadValue, "row 12002"),
+        ('who,what,when\n1,2,3\n"",2,3\n', BadValue, "row 3.*'who'.*no value"),
     ],
 )
 def test_a_bad_file_is_refused_with_its_row(
@@ -78,6 +81,17 @@ def test_a_bad_file_is_refused_with_its_row(
 ) -> None:
     with pytest.raises(error, match=says):
         read_file(write(tmp_path, text), OWN)
+
+
+@pytest.mark.parametrize(("yes", "no"), [("1", "0"), ("1.0", "0.0"), ("true", "false")])
+def test_labels_are_read_in_the_ways_that_people_write_them(
+    tmp_path: Path, yes: str, no: str
+) -> None:
+    path = write(tmp_path, f"who,what,when,hit\n1,2,0,{yes}\n1,3,0,{no}\n")
+
+    events = read_file(path, Columns("who", "what", "when", label="hit")).events
+
+    assert events["label"].to_list() == [1.0, 0.0]
 
 
 def test_a_label_other_than_0_or_1_is_refused(tmp_path: Path) -> None:
@@ -116,3 +130,12 @@ def test_a_file_is_prepared_once_and_found_again(
     assert [entry.name for entry in (tmp_path / "cache" / "logs").iterdir() if entry.is_dir()] == [
         first.folder.name
     ]
+
+
+def test_ids_are_text_however_numeric_the_first_rows_look(tmp_path: Path) -> None:
+    path = write(tmp_path, "who,what,when\n" + "1,7,3\n" * 12_000 + "ann,007,3.5\n")
+
+    events = read_file(path, OWN).events
+
+    assert events.row(-1) == ("ann", "007", 3.5)
+    assert events["item"].n_unique() == 2

@@ -122,3 +122,20 @@ def test_exposures_of_one_request_are_one_moment_with_their_labels(tmp_path: Pat
     assert log.task == "labelled-exposures"
     assert set(moments.sizes) == {3}
     assert moments.labels.reshape(-1, 3).tolist() == [[False, True, False]] * len(moments)
+
+
+def test_requests_that_interleave_in_one_second_keep_their_own_rows(tmp_path: Path) -> None:
+    rows = [
+        {"user": 0, "item": 10 * request + place, "at": float(step), "label": float(request)}
+        | {"request": 2 * step + request}
+        for step in range(30)
+        for place in range(3)
+        for request in (0, 1)
+    ]
+    log = prepare(Source("shown", pl.DataFrame(rows)), "global-time", tmp_path / "log")
+
+    moments = replay_moments(log)
+
+    by_moment = moments.labels.reshape(-1, 3)
+    assert (by_moment.all(axis=1) ^ ~by_moment.any(axis=1)).all()
+    assert by_moment.all(axis=1).sum() == len(moments) / 2

@@ -101,3 +101,26 @@ def test_a_log_of_another_format_or_with_lost_parts_is_refused(toy_log: Prepared
     about.unlink()
     with pytest.raises(PathMissing):
         open_log(toy_log.folder)
+
+
+def test_a_damaged_part_is_told_when_it_is_read(toy_log: PreparedLog) -> None:
+    (toy_log.folder / "test.parquet").write_bytes(b"junk")
+
+    with pytest.raises(BadLog, match=r"test\.parquet is damaged"):
+        _ = open_log(toy_log.folder).test
+
+
+@pytest.mark.parametrize("split", ["user-tail", "global-time"])
+def test_what_one_request_showed_is_never_cut_in_two(tmp_path: Path, split: str) -> None:
+    rows = [
+        {"user": user, "item": place, "at": 60.0 * step + place, "label": float(place == 1)}
+        | {"request": step}
+        for user in range(2)
+        for step in range(23)
+        for place in range(7)
+    ]
+
+    log = prepare(Source("shown", pl.DataFrame(rows)), split, tmp_path / "log")
+
+    for part in (log.train, log.validation, log.test):
+        assert set(part.group_by("user", "request").len()["len"]) == {7}
