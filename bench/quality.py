@@ -30,8 +30,10 @@ from shared_models.contract.metrics import (
     paired_difference,
 )
 from shared_models.logs.moments import Moments, replay_moments
-from shared_models.logs.prepare import Columns, open_or_prepare
+from shared_models.logs.prepare import Columns, cache_root, open_or_prepare
 from shared_models.logs.prepared import PreparedLog
+from simulator.cache import entry_key, resolve
+from simulator.compose import compose
 
 LOG = "movielens-100k"
 SHOWN = ("auc", "uauc", "gauc", "hr@10", "ndcg@10")
@@ -73,6 +75,11 @@ def main() -> None:
                 _play(variant, trunk, options.seeds, folder)
             by_seed = [_metrics(folder, variant, seed, log, moments) for seed in options.seeds]
             _print_row(trunk, variant, by_seed, found, folder)
+            off = [
+                abs(metrics["auc"].value - _torch_auc(variant, trunk, seed, log))
+                for seed, metrics in zip(options.seeds, by_seed, strict=True)
+            ]
+            print(f"    torch alone: AUC differs by at most {max(off):.1e}", flush=True)
 
 
 def _play(variant: Variant, trunk: str, seeds: Sequence[int], folder: Path) -> None:
@@ -87,6 +94,25 @@ def _metrics(
     rankings = pl.read_parquet(folder / f"rankings-{variant.method}-{seed}.parquet")
     scores = rankings["scores"].explode().to_numpy()
     return evaluate(Ranked(moments.user, moments.sizes, moments.labels, scores), log.users)
+
+
+def _torch_auc(variant: Variant, trunk: str, seed: int, log: PreparedLog) -> float:
+    """The test AUC of the same model by torch alone, with overlays of the same age."""
+    scenario = compose(
+        None,
+        {"methods": [variant.method], "trunk": trunk, "log": LOG},
+        variant.training,
+    )
+    resolved = resolve(scenario, variant.method)
+    model = cache_root() / "trained" / entry_key(resolved, log.hash, "user-tail", seed)
+    where = ["--log", str(log.folder), "--seed", str(seed), "--age", str(variant.age)]
+    command = ["evaluate", *resolved.arguments, *where, "--out", str(model)]
+    subprocess.run(
+        [sys.executable, "-m", "cloud_server.cli", *command],
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+    return float(json.loads((model / "metrics.json").read_text())["auc"]["mean"])
 
 
 def _print_row(
