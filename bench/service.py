@@ -30,6 +30,7 @@ def main() -> None:
     parser.add_argument("--bundle", type=Path)
     parser.add_argument("--model", type=Path)
     parser.add_argument("--answer-bytes", type=int, default=4400)
+    parser.add_argument("--largest-batch", type=int, default=64, help="asks in a floor's forward")
     parser.add_argument("--in-flight", type=int, default=64)
     parser.add_argument("--asks", type=int, default=2000)
     parser.add_argument("--rank", action="store_true", help="also run the bare scorer graph")
@@ -47,6 +48,7 @@ async def _floor(options: argparse.Namespace) -> None:
     trained = load_checkpoint(options.model)
     length, answer = read_bundle(options.bundle).manifest.uplink.items, b"x" * options.answer_bytes
     waiting: list[asyncio.Future[None]] = []
+    largest: int = options.largest_batch
     wake = asyncio.Event()
 
     def forward(rows: int) -> None:
@@ -57,7 +59,7 @@ async def _floor(options: argparse.Namespace) -> None:
         while True:
             await wake.wait()
             wake.clear()
-            while batch := [waiting.pop() for _ in range(min(64, len(waiting)))]:
+            while batch := [waiting.pop() for _ in range(min(largest, len(waiting)))]:
                 await asyncio.to_thread(forward, len(batch))
                 for future in batch:
                     future.set_result(None)
