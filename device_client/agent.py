@@ -94,9 +94,11 @@ class Run:
         candidates = self._candidates(moment)
         start = self._clock()
         ranking = await device.rank(candidates, moment.at)
-        page.add(moment.index, ranking, self._clock() - start)
+        ranked = self._clock()
         for item in moment.outcome:
             await device.observe(Event(item, moment.at))
+        learning = self._clock() - ranked if device.learns else 0.0
+        page.add(moment.index, ranking, ranked - start, learning)
 
     def _candidates(self, moment: plane.Moment) -> Int64Array:
         if not moment.candidates:

@@ -6,13 +6,15 @@ scorer, the ranking with its provenance, and only then what the user took.
 
 import asyncio
 import logging
+from array import array
 from collections.abc import Callable, Sequence
+from typing import Final
 
 import numpy as np
 
 from device_client.backoff import delays
 from device_client.cloud import Cloud, Identity
-from device_client.controller import decide
+from device_client.controller import OUTPUTS, Situation, decide
 from device_client.history import History
 from device_client.outbox import Outbox
 from device_client.overlays import Overlays
@@ -22,10 +24,11 @@ from shared_models.contract.bundle import RefreshRule
 from shared_models.contract.errors import CloudUnavailable, ConcertoError
 from shared_models.contract.events import Event
 from shared_models.contract.overlay import Overlay
-from shared_models.contract.ranking import Decision, Ranking, Source
+from shared_models.contract.ranking import Decision, Ranking, Receipt, Source
 from shared_models.contract.tensors import Float32Array, Int64Array
 
-Decide = Callable[..., Decision]
+Decide = Callable[[RefreshRule, Situation, int], Decision]
+_NO_ITEMS: Final[tuple[int, ...]] = ()
 _log = logging.getLogger(__name__)
 
 
@@ -47,10 +50,13 @@ class DeviceClient:
         "_history",
         "_outbox",
         "_overlays",
+        "_rankings",
         "_refreshed_at",
+        "_refreshed_items",
         "_rule",
         "_scorer",
         "_settings",
+        "_spent",
         "_who",
     )
 
@@ -71,6 +77,13 @@ class DeviceClient:
         self._overlays = Overlays(scorer.bundle_id, manifest.slots, self._rule.max_age)
         self._outbox = Outbox(settings.outbox, settings.upload_batch) if manifest.uploads else None
         self._refreshed_at: int | None = None
+        self._refreshed_items: Sequence[int] = _NO_ITEMS
+        self._rankings = self._spent = 0
+
+    @property
+    def learns(self) -> bool:
+        """Whether it trains slots on what its user takes."""
+        return self._scorer.manifest.learning is not None
 
     @property
     def events_seen(self) -> int:
@@ -90,21 +103,22 @@ class DeviceClient:
             at: virtual time in seconds.
         """
         slate = np.asarray(candidates, np.int64)
-        decision = self._decide(
-            self._rule, events_seen=self.events_seen, last_refresh_at_events=self._refreshed_at
-        )
+        self._rankings += 1
+        decision = self._decide(self._rule, self._situation(), self._settings.seed)
+        receipt = None
         if decision is Decision.ASK_CLOUD:
-            scores = await self._ranked_by_cloud(slate, at)
+            scores, receipt = await self._ranked_by_cloud(slate, at)
             if scores is not None:
-                return self._ranking(slate, scores, Source.CLOUD, None, decision)
-        obeyed = decision is Decision.SCORE or (
-            decision is Decision.REFRESH and await self._refresh(at)
-        )
+                return self._ranking(slate, scores, Source.CLOUD, None, decision, receipt)
+        obeyed = decision is Decision.SCORE
+        if decision is Decision.REFRESH:
+            obeyed, receipt = await self._refresh(at)
         overlay = self._overlays.current(self.events_seen)
         features = self._scorer.manifest.features
         window = features.encode_window(self._history.window(features.window))
         scores = self._scorer.score(window, slate, overlay)
-        return self._ranking(slate, scores, _source(overlay, obeyed=obeyed), overlay, decision)
+        source = _source(overlay, obeyed=obeyed)
+        return self._ranking(slate, scores, source, overlay, decision, receipt)
 
     async def observe(self, event: Event) -> None:
         """Take in what the user did; goes up to the cloud in batches where the bundle allows it.
@@ -148,28 +162,43 @@ class DeviceClient:
         self._overlays.clear()
         self._refreshed_at = None
 
-    async def _refresh(self, at: float) -> bool:
-        """Ask for new slot values; says whether they came and fit."""
-        lag = self._settings.uplink_lag
+    def _situation(self) -> Situation:
+        granted = (self._rule.budget or 0) * self._rankings
+        debt = self._spent - granted if self._rule.budget else 0
+        return Situation(self._who.user, self.events_seen, self._refreshed_at, debt, self._measure)
+
+    def _measure(self, output: str) -> float:
+        return self._scorer.measure(output, self._uplink(), self._refreshed_items)
+
+    def _uplink(self) -> list[int]:
         uplink = self._scorer.manifest.uplink
-        items = self._history.window(uplink.items if uplink else 0, lag)
-        seen = max(self.events_seen - lag, 0)
+        return self._history.window(uplink.items if uplink else 0, self._settings.uplink_lag)
+
+    async def _refresh(self, at: float) -> tuple[bool, Receipt | None]:
+        """Ask for new slot values; says whether they came and fit, and what they cost."""
+        items, seen = self._uplink(), max(self.events_seen - self._settings.uplink_lag, 0)
         try:
-            taken = self._overlays.accept(await self._cloud.refresh(self._who, items, seen, at))
+            overlay, receipt = await self._cloud.refresh(self._who, items, seen, at)
+            self._spent += receipt.bytes_up + receipt.bytes_down
+            taken = self._overlays.accept(overlay)
         except ConcertoError as error:
             _tell("refresh", self._who, error)
-            return False
+            return False, None
         if taken:
             self._refreshed_at = self.events_seen
-        return taken
+            if self._rule.rule in OUTPUTS:
+                self._refreshed_items = array("I", items)
+        return taken, receipt
 
-    async def _ranked_by_cloud(self, slate: Int64Array, at: float) -> Float32Array | None:
+    async def _ranked_by_cloud(
+        self, slate: Int64Array, at: float
+    ) -> tuple[Float32Array | None, Receipt | None]:
         items = self._history.window(self._scorer.manifest.features.window)
         try:
             return await self._cloud.rank(self._who, items, slate.tolist(), at)
         except ConcertoError as error:
             _tell("rank", self._who, error)
-            return None
+            return None, None
 
     async def _upload(self, outbox: Outbox) -> bool:
         """Send what waits; says whether nothing waits any more."""
@@ -188,9 +217,10 @@ class DeviceClient:
         source: Source,
         overlay: Overlay | None,
         decision: Decision,
+        receipt: Receipt | None,
     ) -> Ranking:
         age = overlay.age(self.events_seen) if overlay else None
-        return Ranking(slate, scores, source, self._who.bundle_id, age, decision)
+        return Ranking(slate, scores, source, self._who.bundle_id, age, decision, receipt)
 
 
 def _source(overlay: Overlay | None, *, obeyed: bool) -> Source:

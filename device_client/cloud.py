@@ -7,6 +7,7 @@ from typing import Protocol
 from shared_models.contract.errors import CloudUnavailable
 from shared_models.contract.events import EventBatch
 from shared_models.contract.overlay import Overlay
+from shared_models.contract.ranking import Receipt
 from shared_models.contract.tensors import Float32Array
 
 
@@ -38,7 +39,7 @@ class Cloud(Protocol):
 
     What the cloud refuses comes as the error that it names: `BadAsk`, `UnknownBundle`,
     `SlotMismatch`, or `Overloaded`, which is a `CloudUnavailable` too. Calls for one user must not
-    overlap. ``at`` is virtual time in seconds.
+    overlap. ``at`` is virtual time in seconds. A receipt says what an answer cost.
     """
 
     async def released(self, method: str) -> str:
@@ -51,13 +52,13 @@ class Cloud(Protocol):
 
     async def refresh(
         self, who: Identity, items: Sequence[int], events_seen: int, at: float
-    ) -> Overlay:
+    ) -> tuple[Overlay, Receipt]:
         """New slot values for an uplink: item ids, newest last, of a user ``events_seen`` on."""
         ...
 
     async def rank(
         self, who: Identity, items: Sequence[int], candidates: Sequence[int], at: float
-    ) -> Float32Array:
+    ) -> tuple[Float32Array, Receipt]:
         """The cloud's float32 scores, one for each candidate, in their order."""
         ...
 
@@ -90,7 +91,7 @@ class AbsentCloud:
         items: Sequence[int],  # noqa: ARG002
         events_seen: int,  # noqa: ARG002
         at: float,  # noqa: ARG002
-    ) -> Overlay:
+    ) -> tuple[Overlay, Receipt]:
         """Raises `CloudUnavailable`."""
         raise CloudUnavailable(f"no cloud refreshes user {who.user}")
 
@@ -100,7 +101,7 @@ class AbsentCloud:
         items: Sequence[int],  # noqa: ARG002
         candidates: Sequence[int],  # noqa: ARG002
         at: float,  # noqa: ARG002
-    ) -> Float32Array:
+    ) -> tuple[Float32Array, Receipt]:
         """Raises `CloudUnavailable`."""
         raise CloudUnavailable(f"no cloud ranks for user {who.user}")
 

@@ -14,16 +14,23 @@ from device_client.host import Host
 from device_client.ledger import DeviceLedger
 from protos.v1 import simulation_pb2 as plane
 from shared_models.contract.errors import RunFailed
-from shared_models.contract.ranking import Ranking, Source
+from shared_models.contract.ranking import Decision, Ranking, Receipt, Source
 
 JoinStream = aio.StreamStreamCall[plane.Report, plane.Order]
 _PAGE_RANKINGS: Final = 256
 _PAGE_BYTES: Final = 1 << 20
+_NO_RECEIPT: Final = Receipt(0, 0, 0, 0.0)
 _SOURCES: Final[Mapping[Source, plane.Source.ValueType]] = {
     Source.DEFAULT_WEIGHTS: plane.SOURCE_DEFAULT_WEIGHTS,
     Source.OVERLAY: plane.SOURCE_OVERLAY,
     Source.STALE_OVERLAY: plane.SOURCE_STALE_OVERLAY,
     Source.CLOUD: plane.SOURCE_CLOUD,
+    Source.LEARNED_WEIGHTS: plane.SOURCE_LEARNED_WEIGHTS,
+}
+_DECISIONS: Final[Mapping[Decision, plane.Decision.ValueType]] = {
+    Decision.SCORE: plane.DECISION_SCORE,
+    Decision.REFRESH: plane.DECISION_REFRESH,
+    Decision.ASK_CLOUD: plane.DECISION_ASK_CLOUD,
 }
 
 
@@ -74,12 +81,19 @@ class Page:
         """Whether it should leave."""
         return self._size >= _PAGE_RANKINGS or len(self._scores) >= _PAGE_BYTES
 
-    def add(self, index: int, ranking: Ranking, seconds: float) -> None:
-        """Write down the ranking of moment ``index``, and how long it took."""
-        self._rankings.moments.append(index)
-        self._rankings.sources.append(_SOURCES[ranking.source])
-        self._rankings.overlay_ages.append(ranking.overlay_age or 0)
-        self._rankings.seconds.append(seconds)
+    def add(self, index: int, ranking: Ranking, seconds: float, learning: float = 0.0) -> None:
+        """Write down the ranking of moment ``index``, and how long it and learning took."""
+        page, receipt = self._rankings, ranking.receipt or _NO_RECEIPT
+        page.moments.append(index)
+        page.sources.append(_SOURCES[ranking.source])
+        page.decisions.append(_DECISIONS[ranking.decision])
+        page.overlay_ages.append(ranking.overlay_age or 0)
+        page.seconds.append(seconds)
+        page.asks.append(receipt.ask)
+        page.bytes_up.append(receipt.bytes_up)
+        page.bytes_down.append(receipt.bytes_down)
+        page.cloud_seconds.append(receipt.seconds)
+        page.learning_seconds.append(learning)
         self._scores += ranking.scores.astype("<f4").tobytes()
         self._size += 1
 

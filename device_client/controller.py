@@ -1,29 +1,81 @@
-"""When a device asks its cloud: the rules that a manifest may name."""
+"""When a device asks its cloud: the rules that a manifest may name.
 
+A rule decides by counts, by chance that hangs on (seed, user, event) alone, or by what the bundle's
+controller graph says. None reads a clock.
+"""
+
+import hashlib
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from shared_models.contract.bundle import RefreshRule
 from shared_models.contract.ranking import Decision
 
-_ALWAYS: Final = "always"
-_EVERY_N: Final = "every-n"
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """A device before a ranking.
+
+    Attributes:
+        user: whose device it is.
+        events_seen: events of this user so far.
+        refreshed_at: `events_seen` at the last refresh that succeeded; None before the first.
+        debt: payload bytes of refreshes so far beyond what the rule's budget has granted.
+        measure: an output of the bundle's controller by name, for the uplink's window now and at
+            the last refresh; costs a run of the graph.
+    """
+
+    user: int
+    events_seen: int
+    refreshed_at: int | None
+    debt: float
+    measure: Callable[[str], float]
 
 
-def decide(rule: RefreshRule, *, events_seen: int, last_refresh_at_events: int | None) -> Decision:
+IsDue = Callable[[RefreshRule, Situation, int], bool]
+OUTPUTS: Final[Mapping[str, str]] = {"on-change": "change", "learnt": "gain"}
+"""The controller's output that a rule reads."""
+
+
+def decide(rule: RefreshRule, situation: Situation, seed: int = 0) -> Decision:
     """What to do before a ranking.
 
     Args:
-        rule: the bundle's, or the one set over it.
-        events_seen: events of this user so far.
-        last_refresh_at_events: `events_seen` at the last refresh that succeeded; None before the
-            first, which is always due.
+        rule: the bundle's, or the one set over it; its threshold is known.
+        situation: of the device.
+        seed: of the rule ``random``.
     """
-    if rule.rule == _ALWAYS:
-        return Decision.REFRESH
-    if rule.rule == _EVERY_N and _is_due(rule.every, events_seen, last_refresh_at_events):
-        return Decision.REFRESH
-    return Decision.SCORE
+    if rule.rule == "never" or situation.debt > 0:
+        return Decision.SCORE
+    is_due = situation.refreshed_at is None or _RULES[rule.rule](rule, situation, seed)
+    return Decision.REFRESH if is_due else Decision.SCORE
 
 
-def _is_due(every: int, events_seen: int, last: int | None) -> bool:
-    return last is None or events_seen - last >= every
+def _always(*_: object) -> bool:
+    return True
+
+
+def _each_n_events(rule: RefreshRule, situation: Situation, _: int) -> bool:
+    return situation.events_seen - (situation.refreshed_at or 0) >= rule.every
+
+
+def _by_chance(rule: RefreshRule, situation: Situation, seed: int) -> bool:
+    key = struct.pack("<QQQ", seed, situation.user, situation.events_seen)
+    drawn = int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "little")
+    return drawn < rule.share * 2**64
+
+
+def _by_controller(rule: RefreshRule, situation: Situation, _: int) -> bool:
+    assert rule.threshold is not None  # noqa: S101 - `DeviceSettings.rule` fills it in
+    return situation.measure(OUTPUTS[rule.rule]) > rule.threshold
+
+
+_RULES: Final[Mapping[str, IsDue]] = {
+    "always": _always,
+    "every-n": _each_n_events,
+    "random": _by_chance,
+    "on-change": _by_controller,
+    "learnt": _by_controller,
+}

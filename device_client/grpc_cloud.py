@@ -1,7 +1,8 @@
 """The cloud over gRPC: one resumable stream for each device, all of them on one channel."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+import time
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from typing import Any, Final
 
@@ -35,6 +36,7 @@ from shared_models.contract.errors import (
 )
 from shared_models.contract.events import EventBatch
 from shared_models.contract.overlay import Overlay, overlay_from_proto
+from shared_models.contract.ranking import Receipt
 from shared_models.contract.tensors import Float32Array, tensor_from_proto
 
 ByteStream = aio.UnaryStreamCall[bytes, bytes]
@@ -66,14 +68,20 @@ class GrpcCloud:
         settings: address, bounds and deadlines. Without a deadline, as in a replay, the cloud is
             told that this device waits for it however busy it is.
         ledger: counts every payload byte.
+        clock: seconds, for receipts; measures, never decides.
 
     Attributes:
         round: the replay's round that asks belong to; 0 outside replays.
     """
 
-    def __init__(self, settings: DeviceSettings, ledger: DeviceLedger) -> None:
+    def __init__(
+        self,
+        settings: DeviceSettings,
+        ledger: DeviceLedger,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
         self._line = Line(settings.cloud, ledger, settings.deadline_s)
-        self._address, self._ledger = settings.cloud, ledger
+        self._address, self._ledger, self._clock = settings.cloud, ledger, clock
         self._patience_s = settings.connect_s
         self._channel = aio.insecure_channel(settings.cloud, options=OPTIONS)
         self._pool = SessionPool(settings.open_sessions)
@@ -126,26 +134,26 @@ class GrpcCloud:
 
     async def refresh(
         self, who: Identity, items: Sequence[int], events_seen: int, at: float
-    ) -> Overlay:
+    ) -> tuple[Overlay, Receipt]:
         """Ask for new slot values."""
         ask = self._next_ask(who, at, refresh=Refresh(items=items, events_seen=events_seen))
-        answer = await self._answer(who, ask, "refresh")
-        return overlay_from_proto(answer.overlay, who.bundle_id)
+        answer, receipt = await self._answer(who, ask, "refresh")
+        return overlay_from_proto(answer.overlay, who.bundle_id), receipt
 
     async def rank(
         self, who: Identity, items: Sequence[int], candidates: Sequence[int], at: float
-    ) -> Float32Array:
+    ) -> tuple[Float32Array, Receipt]:
         """Ask for scores.
 
         Raises:
             BadAsk: the cloud did not score each candidate.
         """
         ask = self._next_ask(who, at, rank=Rank(items=items, candidates=candidates))
-        answer = await self._answer(who, ask, "rank")
+        answer, receipt = await self._answer(who, ask, "rank")
         scores = tensor_from_proto(answer.scores.values)
         if scores.shape != (len(candidates),):
             raise BadAsk(f"{len(candidates)} candidates came back as scores {scores.shape}")
-        return scores
+        return scores, receipt
 
     async def events_stored(self, who: Identity) -> int:
         """The journal's count as the present session began; opens one where there is none."""
@@ -158,7 +166,7 @@ class GrpcCloud:
             items=[event.item for event in batch.events],
             times=[event.at for event in batch.events],
         )
-        answer = await self._answer(
+        answer, _ = await self._answer(
             who, self._next_ask(who, batch.events[-1].at, upload=upload), "upload"
         )
         return answer.stored.events_stored
@@ -167,9 +175,12 @@ class GrpcCloud:
         seq = self._asked[who.user] = self._asked.get(who.user, 0) + 1
         return Ask(seq=seq, at=at, round=self.round, **body)
 
-    async def _answer(self, who: Identity, ask: Ask, purpose: str) -> Answer:
+    async def _answer(self, who: Identity, ask: Ask, purpose: str) -> tuple[Answer, Receipt]:
+        start = self._clock()
         session = await self._opened(who)
-        return await session.exchange(ask, purpose)
+        done = await session.exchange(ask, purpose)
+        receipt = Receipt(ask.seq, done.bytes_up, done.bytes_down, self._clock() - start)
+        return done.answer, receipt
 
     async def _opened(self, who: Identity) -> Session:
         """The session of ``who``, opened with a hello where there is none.
@@ -187,11 +198,11 @@ class GrpcCloud:
         waits = self._line.deadline_s is None
         hello = Hello(user=session.who.user, bundle_id=session.who.bundle_id, waits=waits)
         try:
-            answer = await session.exchange(Ask(round=self.round, hello=hello), CONTROL)
+            done = await session.exchange(Ask(round=self.round, hello=hello), CONTROL)
         except ConcertoError:
             session.close()
             raise
-        session.events_stored = answer.welcome.events_stored
+        session.events_stored = done.answer.welcome.events_stored
 
     async def _stream(self, call: ByteStreams, request: Message) -> AsyncGenerator[bytes, None]:
         """The messages of a server's stream, each within ``connect_s``."""

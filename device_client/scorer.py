@@ -2,18 +2,21 @@
 
 import logging
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
 
-from device_client.runtime import load_session
+from device_client.runtime import Graph, load_session
 from device_client.settings import DeviceSettings
 from shared_models.contract.bundle import TEST_VECTOR, TOLERANCE, Arrays, Bundle
 from shared_models.contract.errors import BundleRefused
+from shared_models.contract.features import encode_windows
 from shared_models.contract.overlay import Overlay
 from shared_models.contract.tensors import Float32Array, Int64Array
 
 _GRAPH: Final = "scorer"
+_CONTROLLER: Final = "controller"
 _SCORES: Final = "scores"
 _CPU: Final = ("CPUExecutionProvider",)
 _log = logging.getLogger(__name__)
@@ -39,7 +42,7 @@ class Scorer:
     def __init__(self, bundle: Bundle, providers: Sequence[str] = _CPU) -> None:
         if _GRAPH not in bundle.manifest.graphs:
             raise BundleRefused(f"bundle {bundle.id[:12]} has no graph {_GRAPH!r}")
-        self._bundle = bundle
+        self._bundle, self._providers = bundle, providers
         self._features = bundle.manifest.features
         self._graph = load_session(bundle.graph(_GRAPH), providers)
         self._defaults = bundle.defaults
@@ -73,6 +76,33 @@ class Scorer:
         }
         scores: Float32Array = self._graph.run(_SCORES, feeds)[0]
         return scores
+
+    def measure(self, output: str, now: Sequence[int], then: Sequence[int]) -> float:
+        """What the bundle's controller says.
+
+        Args:
+            output: ``change`` or ``gain``.
+            now: items of the uplink's window, newest last.
+            then: the same at the last refresh.
+
+        Raises:
+            BundleRefused: the graph does not run on them.
+        """
+        feeds = {
+            name: self._features.known(encode_windows([items], self._uplink_items))
+            for name, items in (("event_ids", now), ("refreshed_ids", then))
+        }
+        return float(self._controller.run(output, feeds)[0])
+
+    @property
+    def _uplink_items(self) -> int:
+        uplink = self.manifest.uplink
+        return uplink.items if uplink else 0
+
+    @cached_property
+    def _controller(self) -> Graph:
+        """Loaded by the first device whose rule reads it."""
+        return load_session(self._bundle.graph(_CONTROLLER), self._providers)
 
     def verify(self) -> None:
         """Compare the graph with the manifest, and its scores with the test vector's.

@@ -48,6 +48,15 @@ class Line:
     deadline_s: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class Exchanged:
+    """An answer, and the payload bytes of both messages."""
+
+    answer: Answer
+    bytes_up: int
+    bytes_down: int
+
+
 class Session:
     """An open stream of one device: one ask at a time. Whatever breaks it, closes it.
 
@@ -68,7 +77,7 @@ class Session:
         self.who, self._call, self._line = who, call, line
         self.is_open, self.is_busy, self.events_stored = True, False, 0
 
-    async def exchange(self, ask: Ask, purpose: str) -> Answer:
+    async def exchange(self, ask: Ask, purpose: str) -> Exchanged:
         """Send ``ask`` and read its answer.
 
         Raises:
@@ -77,22 +86,22 @@ class Session:
         """
         self.is_busy = True
         try:
-            answer = await self._exchanged(ask, purpose)
+            exchanged = await self._exchanged(ask, purpose)
         except (CloudUnavailable, asyncio.CancelledError):
             self.close()
             raise
         finally:
             self.is_busy = False
-        if answer.HasField("fault"):
-            raise error_of(answer.fault)
-        return answer
+        if exchanged.answer.HasField("fault"):
+            raise error_of(exchanged.answer.fault)
+        return exchanged
 
     def close(self) -> None:
         """Hang up."""
         self.is_open = False
         self._call.cancel()
 
-    async def _exchanged(self, ask: Ask, purpose: str) -> Answer:
+    async def _exchanged(self, ask: Ask, purpose: str) -> Exchanged:
         address, ledger, user = self._line.address, self._line.ledger, self.who.user
         data = ask.SerializeToString()
         with translated(address):
@@ -106,7 +115,7 @@ class Session:
             answer = Answer.FromString(reply)
         if answer.seq != ask.seq:
             raise CloudUnavailable(f"the cloud answered ask {answer.seq}, not {ask.seq}")
-        return answer
+        return Exchanged(answer, len(data), len(reply))
 
 
 class SessionPool:

@@ -16,6 +16,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from device_client.controller import OUTPUTS
 from shared_models.contract.bundle import Manifest, RefreshRule
 from shared_models.contract.errors import BadSetting
 from shared_models.contract.settings import validated
@@ -57,6 +58,7 @@ class DeviceSettings(BaseSettings):
         0,
         description="For studies: an uplink ends this many events ago, so overlays have that age.",
     )
+    seed: NonNegativeInt = Field(0, description="Of what devices draw: the refresh rule random.")
     in_flight: PositiveInt = Field(64, description="Users that rank at the same time.")
     open_sessions: PositiveInt = Field(
         128, description="Most sessions kept open; the longest unused one makes room."
@@ -86,12 +88,14 @@ class DeviceSettings(BaseSettings):
         """When devices of a bundle refresh: the manifest's word, field by field under ours.
 
         Without slots, or without an uplink, there is nothing to ask for.
+
+        Raises:
+            BadSetting: a rule that reads a controller, and the bundle has none.
         """
         if manifest.uplink is None or not manifest.slots:
             return _NEVER
-        if self.refresh is None:
-            return manifest.refresh
-        return manifest.refresh.model_copy(update=self.refresh.model_dump(exclude_unset=True))
+        ours = self.refresh.model_dump(exclude_unset=True) if self.refresh else {}
+        return _calibrated(manifest.refresh.model_copy(update=ours), manifest)
 
     def memory(self, manifest: Manifest) -> int:
         """Newest items that a device must remember to fill the scorer's window and the uplink."""
@@ -114,6 +118,21 @@ class DeviceSettings(BaseSettings):
         if not isinstance(fields, dict):
             raise BadSetting("device", f"expected a JSON object, got {text!r}")
         return validated(type(self), "device", _merged(self.model_dump(exclude_unset=True), fields))
+
+
+def _calibrated(rule: RefreshRule, manifest: Manifest) -> RefreshRule:
+    """``rule`` with its threshold, where it needs one and none was given."""
+    output = OUTPUTS.get(rule.rule)
+    if output is None:
+        return rule
+    if manifest.controller is None:
+        raise BadSetting(
+            "device.refresh.rule", f"{rule.rule} needs a controller, which this bundle has not"
+        )
+    if rule.threshold is not None:
+        return rule
+    threshold = manifest.controller.threshold(output, rule.share)
+    return rule.model_copy(update={"threshold": threshold})
 
 
 def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,8 @@ Each ranking has its place from the start, so the result does not depend on how 
 reported, or in which order: metrics taken from it are the same to the last bit.
 """
 
-from typing import Final
+from collections.abc import Collection, Iterator
+from typing import Any, Final
 
 import numpy as np
 import polars as pl
@@ -14,7 +15,7 @@ from protos.v1 import simulation_pb2
 from protos.v1.simulation_pb2 import Rankings
 from shared_models.contract.errors import RunFailed
 from shared_models.contract.metrics import Float64Array, Ranked, middle_ranks
-from shared_models.contract.ranking import Source
+from shared_models.contract.ranking import Decision, Source
 from shared_models.contract.tensors import Float32Array, Int64Array
 from shared_models.logs.moments import Moments
 
@@ -25,6 +26,12 @@ SOURCES: Final[dict[int, str]] = {
     simulation_pb2.SOURCE_OVERLAY: Source.OVERLAY.value,
     simulation_pb2.SOURCE_STALE_OVERLAY: Source.STALE_OVERLAY.value,
     simulation_pb2.SOURCE_CLOUD: Source.CLOUD.value,
+    simulation_pb2.SOURCE_LEARNED_WEIGHTS: Source.LEARNED_WEIGHTS.value,
+}
+DECISIONS: Final[dict[int, str]] = {
+    simulation_pb2.DECISION_SCORE: Decision.SCORE.value,
+    simulation_pb2.DECISION_REFRESH: Decision.REFRESH.value,
+    simulation_pb2.DECISION_ASK_CLOUD: Decision.ASK_CLOUD.value,
 }
 WITH_OVERLAY: Final = (simulation_pb2.SOURCE_OVERLAY, simulation_pb2.SOURCE_STALE_OVERLAY)
 
@@ -47,8 +54,14 @@ class Tally:
     Attributes:
         scores: float32 (S,), the scores of each moment's candidates, one moment after the other.
         sources: uint8 (M,), `simulation_pb2.Source`; 0: not ranked yet.
+        decisions: uint8 (M,), `simulation_pb2.Decision`.
         ages: uint32 (M,), age of the overlay in events.
+        asks: uint32 (M,), number of the ask that the ranking waited for; 0: none was answered.
+        bytes_up: uint32 (M,), payload of that exchange, devices to cloud.
+        bytes_down: uint32 (M,), payload of that exchange, cloud to devices.
         seconds: float32 (M,), measured time of each ranking on its device.
+        cloud_seconds: float32 (M,), the part of it that was spent on the exchange.
+        learning_seconds: float32 (M,), measured time of learning after it.
     """
 
     def __init__(self, moments: Moments) -> None:
@@ -57,8 +70,14 @@ class Tally:
         self._ends = np.cumsum(moments.sizes)
         self.scores: Float32Array = np.full(len(moments.candidates), np.nan, np.float32)
         self.sources: NDArray[np.uint8] = np.zeros(count, np.uint8)
+        self.decisions: NDArray[np.uint8] = np.zeros(count, np.uint8)
         self.ages: NDArray[np.uint32] = np.zeros(count, np.uint32)
+        self.asks: NDArray[np.uint32] = np.zeros(count, np.uint32)
+        self.bytes_up: NDArray[np.uint32] = np.zeros(count, np.uint32)
+        self.bytes_down: NDArray[np.uint32] = np.zeros(count, np.uint32)
         self.seconds: Float32Array = np.zeros(count, np.float32)
+        self.cloud_seconds: Float32Array = np.zeros(count, np.float32)
+        self.learning_seconds: Float32Array = np.zeros(count, np.float32)
 
     @property
     def ranked(self) -> NDArray[np.bool_]:
@@ -78,9 +97,8 @@ class Tally:
         scores = np.frombuffer(report.scores, "<f4")
         self._check(about, scores, report)
         self.scores[self._places(about)] = scores
-        self.sources[about] = np.fromiter(report.sources, np.uint8)
-        self.ages[about] = np.fromiter(report.overlay_ages, np.uint32)
-        self.seconds[about] = np.fromiter(report.seconds, np.float32)
+        for facts, told in self._facts(report):
+            facts[about] = np.fromiter(told, facts.dtype)
         return about
 
     def rows(self, moment: int) -> slice:
@@ -108,8 +126,11 @@ class Tally:
         """A row for each ranked moment, in order of time.
 
         ``user``, ``seq``, ``at``; ``rank`` of the best taken candidate from 1, the middle one of
-        ties, null where nothing was taken; ``source``, ``overlay_age`` in events, ``seconds``
-        (measured), and ``scores`` of the moment's candidates as a list.
+        ties, null where nothing was taken; ``source``, ``decision``, ``overlay_age`` in events;
+        of the exchange that it waited for ``ask``, ``bytes_up``, ``bytes_down``; measured
+        ``seconds`` of which ``cloud_seconds`` went by in the exchange, and ``learning_seconds``
+        after it; ``scores`` of the moment's candidates as a list, and ``taken``, the places in it
+        of what the user took.
         """
         about = np.flatnonzero(self.ranked)
         log, evaluated = self._moments, self.evaluated()
@@ -120,16 +141,26 @@ class Tally:
                 "at": log.at[about],
                 "rank": pl.Series(taken_ranks(evaluated), nan_to_null=True),
                 "source": self.sources[about],
+                "decision": self.decisions[about],
                 "overlay_age": self.ages[about],
+                "ask": self.asks[about],
+                "bytes_up": self.bytes_up[about],
+                "bytes_down": self.bytes_down[about],
                 "seconds": self.seconds[about],
+                "cloud_seconds": self.cloud_seconds[about],
+                "learning_seconds": self.learning_seconds[about],
             }
         )
-        scores = np.split(evaluated.scores_S, np.cumsum(evaluated.sizes_M)[:-1])
+        ends = np.cumsum(evaluated.sizes_M)[:-1]
+        scores = np.split(evaluated.scores_S, ends)
+        taken = [np.flatnonzero(labels) for labels in np.split(evaluated.labels_S, ends)]
         with_overlay = pl.col("source").is_in(WITH_OVERLAY)
         return facts.with_columns(
             pl.col("source").replace_strict(SOURCES, default=None, return_dtype=pl.String),
+            pl.col("decision").replace_strict(DECISIONS, default=None, return_dtype=pl.String),
             pl.when(with_overlay).then("overlay_age"),
             pl.Series("scores", scores, dtype=pl.List(pl.Float32)),
+            pl.Series("taken", taken, dtype=pl.List(pl.Int32)),
         )
 
     def _places(self, about: Int64Array) -> Int64Array:
@@ -140,9 +171,21 @@ class Tally:
         places: Int64Array = np.repeat(starts - before, sizes) + np.arange(sizes.sum())
         return places
 
+    def _facts(self, report: Rankings) -> Iterator[tuple[NDArray[Any], Collection[float]]]:
+        """The columns that hold one number for each moment, and what a report says for them."""
+        yield self.sources, report.sources
+        yield self.decisions, report.decisions
+        yield self.ages, report.overlay_ages
+        yield self.asks, report.asks
+        yield self.bytes_up, report.bytes_up
+        yield self.bytes_down, report.bytes_down
+        yield self.seconds, report.seconds
+        yield self.cloud_seconds, report.cloud_seconds
+        yield self.learning_seconds, report.learning_seconds
+
     def _check(self, about: Int64Array, scores: Float32Array, report: Rankings) -> None:
         count = len(about)
-        lengths = (len(report.sources), len(report.overlay_ages), len(report.seconds))
+        lengths = [len(told) for _, told in self._facts(report)]
         if any(length != count for length in lengths):
             raise RunFailed(f"a device reported {count} moments, but {lengths} facts about them")
         if count and not 0 <= about.min() <= about.max() < len(self._moments):

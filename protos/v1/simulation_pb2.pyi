@@ -19,6 +19,34 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _Decision:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DecisionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Decision.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DECISION_UNSPECIFIED: _Decision.ValueType  # 0
+    """Not set."""
+    DECISION_SCORE: _Decision.ValueType  # 1
+    """Rank locally with what is there."""
+    DECISION_REFRESH: _Decision.ValueType  # 2
+    """Ask for slot values, then rank locally."""
+    DECISION_ASK_CLOUD: _Decision.ValueType  # 3
+    """Let the cloud rank."""
+
+class Decision(_Decision, metaclass=_DecisionEnumTypeWrapper):
+    """What a device does at a moment."""
+
+DECISION_UNSPECIFIED: Decision.ValueType  # 0
+"""Not set."""
+DECISION_SCORE: Decision.ValueType  # 1
+"""Rank locally with what is there."""
+DECISION_REFRESH: Decision.ValueType  # 2
+"""Ask for slot values, then rank locally."""
+DECISION_ASK_CLOUD: Decision.ValueType  # 3
+"""Let the cloud rank."""
+Global___Decision: _TypeAlias = Decision  # noqa: Y015
+
 class _Source:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -35,6 +63,8 @@ class _SourceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Source.ValueTy
     """An older overlay, because the cloud did not answer."""
     SOURCE_CLOUD: _Source.ValueType  # 4
     """The cloud ranked."""
+    SOURCE_LEARNED_WEIGHTS: _Source.ValueType  # 5
+    """Slot values that the device learned by itself."""
 
 class Source(_Source, metaclass=_SourceEnumTypeWrapper):
     """What a ranking was made with."""
@@ -49,6 +79,8 @@ SOURCE_STALE_OVERLAY: Source.ValueType  # 3
 """An older overlay, because the cloud did not answer."""
 SOURCE_CLOUD: Source.ValueType  # 4
 """The cloud ranked."""
+SOURCE_LEARNED_WEIGHTS: Source.ValueType  # 5
+"""Slot values that the device learned by itself."""
 Global___Source: _TypeAlias = Source  # noqa: Y015
 
 @_typing.final
@@ -166,6 +198,12 @@ class Rankings(_message.Message):
     SOURCES_FIELD_NUMBER: _builtins.int
     OVERLAY_AGES_FIELD_NUMBER: _builtins.int
     SECONDS_FIELD_NUMBER: _builtins.int
+    DECISIONS_FIELD_NUMBER: _builtins.int
+    ASKS_FIELD_NUMBER: _builtins.int
+    BYTES_UP_FIELD_NUMBER: _builtins.int
+    BYTES_DOWN_FIELD_NUMBER: _builtins.int
+    CLOUD_SECONDS_FIELD_NUMBER: _builtins.int
+    LEARNING_SECONDS_FIELD_NUMBER: _builtins.int
     scores: _builtins.bytes
     """Float32 little-endian scores of all candidates of all moments, one moment after the other."""
     @_builtins.property
@@ -184,6 +222,30 @@ class Rankings(_message.Message):
     def seconds(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """Seconds that each rank() took on the device, cloud included, measured."""
 
+    @_builtins.property
+    def decisions(self) -> _containers.RepeatedScalarFieldContainer[Global___Decision.ValueType]:
+        """What each device did."""
+
+    @_builtins.property
+    def asks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Number of the ask that each ranking waited for; 0 where none was answered."""
+
+    @_builtins.property
+    def bytes_up(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Payload bytes of that exchange, from device to cloud."""
+
+    @_builtins.property
+    def bytes_down(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Payload bytes of that exchange, from cloud to device."""
+
+    @_builtins.property
+    def cloud_seconds(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Seconds that the exchange took, measured on the device."""
+
+    @_builtins.property
+    def learning_seconds(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Seconds that the device then learned from what its user took, measured."""
+
     def __init__(
         self,
         *,
@@ -192,10 +254,16 @@ class Rankings(_message.Message):
         sources: _abc.Iterable[Global___Source.ValueType] | None = ...,
         overlay_ages: _abc.Iterable[_builtins.int] | None = ...,
         seconds: _abc.Iterable[_builtins.float] | None = ...,
+        decisions: _abc.Iterable[Global___Decision.ValueType] | None = ...,
+        asks: _abc.Iterable[_builtins.int] | None = ...,
+        bytes_up: _abc.Iterable[_builtins.int] | None = ...,
+        bytes_down: _abc.Iterable[_builtins.int] | None = ...,
+        cloud_seconds: _abc.Iterable[_builtins.float] | None = ...,
+        learning_seconds: _abc.Iterable[_builtins.float] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["moments", b"moments", "overlay_ages", b"overlay_ages", "scores", b"scores", "seconds", b"seconds", "sources", b"sources"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asks", b"asks", "bytes_down", b"bytes_down", "bytes_up", b"bytes_up", "cloud_seconds", b"cloud_seconds", "decisions", b"decisions", "learning_seconds", b"learning_seconds", "moments", b"moments", "overlay_ages", b"overlay_ages", "scores", b"scores", "seconds", b"seconds", "sources", b"sources"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

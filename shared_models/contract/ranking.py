@@ -26,6 +26,24 @@ class Source(StrEnum):
     OVERLAY = "overlay"
     STALE_OVERLAY = "stale-overlay"
     CLOUD = "cloud"
+    LEARNED_WEIGHTS = "learned-weights"
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What one exchange with the cloud cost.
+
+    Attributes:
+        ask: its number in the device's life; the cloud's ledger has the same.
+        bytes_up: payload from device to cloud.
+        bytes_down: payload from cloud to device.
+        seconds: measured, from the first byte written to the answer read.
+    """
+
+    ask: int
+    bytes_up: int
+    bytes_down: int
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +57,7 @@ class Ranking:
         bundle_id: the bundle that was active.
         overlay_age: events since the window that made the overlay; None without one.
         decision: what the device did.
+        receipt: of the exchange that it waited for; None where none was answered.
     """
 
     candidates: Int64Array
@@ -47,6 +66,7 @@ class Ranking:
     bundle_id: str
     overlay_age: int | None
     decision: Decision
+    receipt: Receipt | None = None
 
     @property
     def items(self) -> Int64Array:

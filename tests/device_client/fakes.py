@@ -29,10 +29,12 @@ from shared_models.contract.errors import CloudUnavailable
 from shared_models.contract.events import EventBatch
 from shared_models.contract.features import FeatureSpec
 from shared_models.contract.overlay import Overlay, overlay_to_proto
+from shared_models.contract.ranking import Receipt
 from shared_models.contract.tensors import Codec, Float32Array, TensorSpec, tensor_to_proto
 
 ITEMS, WIDTH, WINDOW = 20, 4, 5
 SLOT = "head.weight"
+RECEIPT = Receipt(ask=1, bytes_up=20, bytes_down=80, seconds=0.001)
 
 
 def _table() -> Float32Array:
@@ -170,7 +172,7 @@ class FakeCloud:
 
     async def refresh(
         self, who: Identity, items: Sequence[int], events_seen: int, at: float
-    ) -> Overlay:
+    ) -> tuple[Overlay, Receipt]:
         self._check(who)
         uplink = self.bundle.manifest.uplink
         assert uplink is not None
@@ -178,15 +180,15 @@ class FakeCloud:
         assert all(isinstance(item, int) for item in items)
         self.refreshes.append((who.user, list(items), events_seen, at))
         value = self.heads.pop(0) if len(self.heads) > 1 else self.heads[0]
-        return Overlay(who.bundle_id, events_seen, {SLOT: value})
+        return Overlay(who.bundle_id, events_seen, {SLOT: value}), RECEIPT
 
     async def rank(
         self, who: Identity, items: Sequence[int], candidates: Sequence[int], at: float
-    ) -> Float32Array:
+    ) -> tuple[Float32Array, Receipt]:
         self._check(who)
         assert len(items) <= WINDOW
         assert at >= 0
-        return np.arange(len(candidates), dtype=np.float32)
+        return np.arange(len(candidates), dtype=np.float32), RECEIPT
 
     async def events_stored(self, who: Identity) -> int:
         self._check(who)

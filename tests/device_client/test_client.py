@@ -1,6 +1,6 @@
 """The device's whole story, behind the seam."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -9,11 +9,11 @@ from device_client.client import DeviceClient
 from device_client.cloud import AbsentCloud
 from device_client.scorer import Scorer
 from device_client.settings import DeviceSettings
-from shared_models.contract.bundle import RefreshRule
+from shared_models.contract.bundle import ControllerSpec, RefreshRule
 from shared_models.contract.errors import BadAsk, CloudUnavailable
 from shared_models.contract.events import Event
 from shared_models.contract.ranking import Decision, Source
-from tests.device_client.fakes import FakeCloud, build_bundle, expected_scores, head
+from tests.device_client.fakes import RECEIPT, FakeCloud, build_bundle, expected_scores, head
 
 CANDIDATES = [3, 7, 9]
 MakeDevice = Callable[..., DeviceClient]
@@ -310,3 +310,52 @@ async def test_a_cloud_that_refuses_costs_the_refresh_not_the_ranking(
 
     assert ranking.source is Source.DEFAULT_WEIGHTS
     assert "not like this" in caplog.text
+
+
+async def test_refreshes_keep_to_their_budget_of_bytes(
+    scorer: Scorer, cloud: FakeCloud, settings: DeviceSettings
+) -> None:
+    spent = RECEIPT.bytes_up + RECEIPT.bytes_down
+    frugal = with_rule(settings, rule="always", budget=spent / 4)
+    device = DeviceClient(1, scorer, cloud, frugal, [1])
+
+    decisions = [(await device.rank(CANDIDATES)).decision for _ in range(9)]
+
+    asked = [number for number, each in enumerate(decisions) if each is Decision.REFRESH]
+    assert asked == [0, 3, 7]
+
+
+async def test_a_ranking_brings_the_receipt_of_the_exchange_that_it_waited_for(
+    device: DeviceClient, cloud: FakeCloud
+) -> None:
+    assert (await device.rank(CANDIDATES)).receipt == RECEIPT
+
+    cloud.away = True
+
+    assert (await device.rank(CANDIDATES)).receipt is None
+
+
+async def test_a_controller_compares_the_window_with_that_of_the_last_refresh(
+    scorer: Scorer, cloud: FakeCloud, settings: DeviceSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured = []
+
+    def measure(output: str, now: list[int], then: Sequence[int]) -> float:
+        measured.append((output, list(now), list(then)))
+        return 1.0 if now[-1] == 9 else 0.0
+
+    monkeypatch.setattr(scorer, "measure", measure)
+    spec = ControllerSpec(calibration={"change": (0.5,), "gain": (0.5,)})
+    scorer.manifest = scorer.manifest.model_copy(update={"controller": spec})
+    device = DeviceClient(1, scorer, cloud, with_rule(settings, rule="on-change"), [1])
+
+    for item in (8, 9, 7):
+        await device.rank(CANDIDATES)
+        await device.observe(Event(item=item, at=0.0))
+    await device.rank(CANDIDATES)
+
+    assert measured == [
+        ("change", [1, 8], [1]),
+        ("change", [1, 8, 9], [1]),
+        ("change", [8, 9, 7], [1, 8, 9]),
+    ]

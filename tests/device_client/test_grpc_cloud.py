@@ -1,6 +1,7 @@
 """The cloud over real sockets, against a servicer that can misbehave."""
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator
 
 import pytest
@@ -22,6 +23,7 @@ from shared_models.contract.errors import (
     UnknownBundle,
 )
 from shared_models.contract.events import Event, EventBatch
+from shared_models.contract.ranking import Receipt
 from tests.device_client.fakes import SLOT, LoopbackCloud, head, serving
 
 BATCH = EventBatch(7, [Event(3, 1.0), Event(4, 2.5)])
@@ -48,10 +50,24 @@ async def near(
 
 
 async def test_a_refresh_crosses_the_wire(near: GrpcCloud, who: Identity, bundle: Bundle) -> None:
-    overlay = await near.refresh(who, [1, 2], 9, at=3.0)
+    overlay, _ = await near.refresh(who, [1, 2], 9, at=3.0)
 
     assert (overlay.bundle_id, overlay.events_seen) == (bundle.id, 9)
     assert overlay.slots[SLOT].tolist() == head(0.5).tolist()
+
+
+async def test_a_receipt_says_what_an_exchange_cost(
+    servicer: LoopbackCloud, settings: DeviceSettings, who: Identity
+) -> None:
+    ticks = itertools.count()
+    async with serving(servicer) as address:
+        here = settings.model_copy(update={"cloud": address})
+        async with GrpcCloud(here, DeviceLedger(), clock=lambda: next(ticks)) as cloud:
+            await cloud.refresh(who, [1, 2], 9, at=3.0)
+            _, receipt = await cloud.rank(who, [1], [5, 6], at=3.5)
+
+    up, down = servicer.sizes["rank"]
+    assert receipt == Receipt(ask=2, bytes_up=up, bytes_down=down, seconds=1)
 
 
 async def test_asks_carry_time_round_and_a_number_of_their_own(
@@ -131,7 +147,7 @@ async def test_a_session_is_reopened_after_the_server_died(
     async with cloud, serving(servicer, port):
         for _ in range(50):
             try:
-                overlay = await cloud.refresh(who, [1], 5, at=0.0)
+                overlay, _ = await cloud.refresh(who, [1], 5, at=0.0)
                 break
             except CloudUnavailable:
                 await asyncio.sleep(0.05)
@@ -159,7 +175,7 @@ async def test_a_server_that_hangs_up_makes_the_cloud_unavailable(
     with pytest.raises(CloudUnavailable):
         await near.refresh(who, [1], 1, at=0.0)
 
-    assert (await near.refresh(who, [1], 3, at=0.0)).events_seen == 3
+    assert (await near.refresh(who, [1], 3, at=0.0))[0].events_seen == 3
 
 
 async def test_an_answer_past_the_deadline_is_not_waited_for(
@@ -173,7 +189,7 @@ async def test_an_answer_past_the_deadline_is_not_waited_for(
                 await cloud.refresh(who, [1], 1, at=0.0)
 
             servicer.stall = False
-            assert (await cloud.refresh(who, [1], 2, at=0.0)).events_seen == 2
+            assert (await cloud.refresh(who, [1], 2, at=0.0))[0].events_seen == 2
     assert not servicer.hellos[0].hello.waits
 
 
@@ -250,7 +266,7 @@ async def test_a_busy_session_never_makes_room(
 
     servicer.stall = False
 
-    assert (await slow).events_seen == 6
+    assert (await slow)[0].events_seen == 6
 
 
 async def test_a_stream_that_the_server_cancels_is_a_missing_cloud() -> None:

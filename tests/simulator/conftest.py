@@ -4,12 +4,15 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pytest
 from grpc import aio
 
+from protos.v1 import simulation_pb2
 from protos.v1.simulation_pb2 import (
+    DECISION_REFRESH,
     SOURCE_OVERLAY,
     Begin,
     Joined,
@@ -119,13 +122,7 @@ class FakeDevices:
         candidates = np.frombuffer(moment.candidates, "<i4").tolist()
         scores = np.array([_score(history, item) for item in candidates], "<f4")
         history.extend(moment.outcome)
-        return Rankings(
-            moments=[moment.index],
-            scores=scores.tobytes(),
-            sources=[SOURCE_OVERLAY],
-            overlay_ages=[len(history) % 3],
-            seconds=[0.001],
-        )
+        return make_rankings([moment.index], scores, overlay_age=len(history) % 3)
 
     def _done(self) -> RunDone:
         traffic = [
@@ -135,6 +132,30 @@ class FakeDevices:
         counts = [UserCount(user=user, count=len(items)) for user, items in self.seen.items()]
         traffic.append(Traffic(purpose="bundle", bytes_down=1000, asks=1))
         return RunDone(traffic=traffic, modules=["numpy"], resident_bytes=1 << 20, observed=counts)
+
+
+def make_rankings(
+    moments: Sequence[int],
+    scores: np.ndarray[Any, Any],
+    *,
+    source: "simulation_pb2.Source.ValueType" = SOURCE_OVERLAY,
+    overlay_age: int = 0,
+) -> Rankings:
+    """A report on some moments: each was refreshed for 20 B up and 100 B down within 1 ms."""
+    count = len(moments)
+    return Rankings(
+        moments=moments,
+        scores=scores.astype("<f4").tobytes(),
+        sources=[source] * count,
+        decisions=[DECISION_REFRESH] * count,
+        overlay_ages=[overlay_age] * count,
+        asks=[1] * count,
+        bytes_up=[20] * count,
+        bytes_down=[100] * count,
+        seconds=[0.002] * count,
+        cloud_seconds=[0.001] * count,
+        learning_seconds=[0.0] * count,
+    )
 
 
 def _score(history: Sequence[int], item: int) -> float:

@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from protos.v1.simulation_pb2 import SOURCE_OVERLAY, Rankings
 from shared_models.contract.metrics import evaluate
 from simulator.meter import Meter, Standing
 from simulator.progress import Display, size
 from simulator.tally import Tally
-from tests.simulator.conftest import USERS, make_moments
+from tests.simulator.conftest import USERS, make_moments, make_rankings
 
 
 def standing(done: int) -> Standing:
@@ -63,10 +62,7 @@ def test_what_is_shown_in_the_end_is_what_is_reported() -> None:
     rng = np.random.default_rng(0)
 
     for moment in range(len(moments)):
-        scores = rng.random(moments.sizes[moment]).astype("<f4").tobytes()
-        report = Rankings(
-            moments=[moment], scores=scores, sources=[SOURCE_OVERLAY], overlay_ages=[0], seconds=[0]
-        )
+        report = make_rankings([moment], rng.random(moments.sizes[moment]))
         last = meter.read(tally, tally.enter(0, report), (1, 2))
 
     final = evaluate(tally.evaluated(), USERS)

@@ -6,18 +6,13 @@ import pytest
 from protos.v1.simulation_pb2 import SOURCE_DEFAULT_WEIGHTS, SOURCE_STALE_OVERLAY, Rankings
 from shared_models.contract.errors import RunFailed
 from simulator.tally import Tally
-from tests.simulator.conftest import make_moments
+from tests.simulator.conftest import make_moments, make_rankings
 
 
 def report(tally: Tally, *moments: int, scores: float = 0.5, first: int = 0) -> Rankings:
     count = sum(tally._moments.sizes[moment + first] for moment in moments)
-    return Rankings(
-        moments=moments,
-        scores=np.full(count, scores, "<f4").tobytes(),
-        sources=[SOURCE_STALE_OVERLAY] * len(moments),
-        overlay_ages=[3] * len(moments),
-        seconds=[0.5] * len(moments),
-    )
+    filled = np.full(count, scores, "<f4")
+    return make_rankings(moments, filled, source=SOURCE_STALE_OVERLAY, overlay_age=3)
 
 
 @pytest.fixture
