@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from cloud_server.recipe import TrainSettings, code_version
+from cloud_server.recipe import TrainSettings, export_code, training_code
 from shared_models.catalog import method_names, resolve
 from shared_models.contract.errors import BadSetting, ConcertoError, UnknownName
 from shared_models.contract.settings import parse_settings, validated
@@ -30,14 +30,23 @@ SECTIONS: Final = ("train", "trunk")
 def resolve_settings(
     method: MethodOption, trunk: TrunkOption = "sasrec", set_: SetOption = None
 ) -> None:
-    """Check method, trunk and settings; print what they come to, and their key, as JSON."""
+    """Check method, trunk and settings; print what they come to, and their keys, as JSON.
+
+    ``key`` names a trained model, ``export_key`` the bundle that is made of it.
+    """
     settings = _settings(set_)
-    # The number of items comes from the log, whose hash stands beside this key in any cache.
-    config = resolve(method, 1, trunk, settings).model_dump(mode="json")
+    # The number of items comes from the log, whose hash stands beside these keys in any cache.
+    config = resolve(method, 1, trunk, settings)
     training = _training(settings).model_dump(mode="json")
-    text = json.dumps([method, config, training, code_version()], sort_keys=True)
-    key = hashlib.sha256(text.encode()).hexdigest()
-    print(json.dumps({"method": method, "key": key, "config": config, "train": training}))
+    fields = config.model_dump(mode="json")
+    about = {
+        "method": method,
+        "key": _digest(method, config.digest, training, training_code(method)),
+        "export_key": _digest(fields, export_code(method)),
+        "config": fields,
+        "train": training,
+    }
+    print(json.dumps(about))
 
 
 def _verb(name: str, about: str) -> None:
@@ -47,6 +56,9 @@ def _verb(name: str, about: str) -> None:
     def command(
         method: MethodOption,
         out: Annotated[Path, typer.Option("--out", help="Folder of this model.")],
+        bundles: Annotated[
+            Path | None, typer.Option(help="Folder of bundles; by default in that of the model.")
+        ] = None,
         log: Annotated[
             str | None,
             typer.Option(help="movielens-100k, synthetic, a CSV or Parquet, a prepared log."),
@@ -77,7 +89,8 @@ def _verb(name: str, about: str) -> None:
 
         prepared = open_or_prepare(source, Columns(user_col, item_col, time_col), split)
         config = resolve(method, prepared.items, trunk, settings)
-        job = jobs.Job(prepared, method, config, training, seed, data_seed, age, out)
+        place = bundles or out / jobs.BUNDLES
+        job = jobs.Job(prepared, method, config, training, seed, data_seed, age, out, place)
         jobs.VERBS[name](job)
 
 
@@ -115,6 +128,10 @@ def main() -> None:
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _digest(*parts: Any) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def _settings(pairs: list[str] | None) -> dict[str, Any]:

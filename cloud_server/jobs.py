@@ -6,7 +6,8 @@ after evaluate or infer, ``metrics.json`` and ``predictions.parquet``.
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ import torch
 from rich.console import Console
 
 from cloud_server.bundles import models_folder
+from cloud_server.calibration import calibrated
 from cloud_server.checkpoints import MODEL, Trained, load_checkpoint, save_checkpoint
 from cloud_server.evaluate import evaluate, predictions
 from cloud_server.progress import TrainingDisplay
@@ -41,6 +43,7 @@ class Job:
     data_seed: int
     age: int
     out: Path
+    bundles: Path
 
     @property
     def label(self) -> str:
@@ -55,16 +58,17 @@ def run_train(job: Job) -> None:
     method = load_method(job.method, job.config)
     with TrainingDisplay(console, job.label) as display:
         trained = train(method, job.log, job.training, job.seed, job.out, display)
-    bundle = release(trained, job.out / BUNDLES)
+    bundle = release(trained, job.log, job.bundles)
     console.print(f"released {bundle.id[:12]} ({bundle.size / 1024:.0f} KiB)", highlight=False)
-    console.print(f"next: concerto-cloud serve --bundles {job.out / BUNDLES}", soft_wrap=True)
+    console.print(f"next: concerto-cloud serve --bundles {job.bundles}", soft_wrap=True)
 
 
 def run_export(job: Job) -> None:
     """Compile the trained model into a bundle and release it."""
     console = Console()
-    bundle = release(_trained(job), job.out / BUNDLES)
-    path = job.out / BUNDLES / bundle.id
+    torch.set_num_threads(1)
+    bundle = release(_trained(job), job.log, job.bundles)
+    path = job.bundles / bundle.id
     slots = ", ".join(spec.name for spec in bundle.manifest.slots) or "none"
     console.print(f"{path}  {bundle.size / 1024:.0f} KiB, slots: {slots}", soft_wrap=True)
     console.print(f"next: concerto inspect {path}", soft_wrap=True)
@@ -89,9 +93,11 @@ def run_infer(job: Job) -> None:
     Console().print(f"written: {job.out / 'predictions.parquet'}", soft_wrap=True)
 
 
-def release(trained: Trained, bundles: Path) -> Bundle:
+def release(trained: Trained, log: PreparedLog, bundles: Path) -> Bundle:
     """Compile ``trained`` and make it the released bundle of its method under ``bundles``."""
-    bundle = compile_bundle(trained.method, trained.model, trained.log_hash)
+    uplink = trained.method.config.uplink
+    calibrate = partial(calibrated, log=log, uplink=uplink.items if uplink else 0)
+    bundle = compile_bundle(trained.method, trained.model, trained.log_hash, calibrate)
     store = BundleStore(bundles)
     store.add(bundle)
     save_checkpoint(models_folder(bundles, bundle.id), trained)
@@ -107,7 +113,10 @@ def _trained(job: Job) -> Trained:
         raise BadSetting("method", f"{job.out} holds a {trained.method.name}, not {job.method}")
     if trained.log_hash != job.log.hash:
         raise BadSetting("log", f"{job.out} was trained on another log or split")
-    return trained
+    if trained.method.config.digest != job.config.digest:
+        raise BadSetting(job.method, f"{job.out} was trained with other settings")
+    # What shapes only the bundle is as asked for now, not as it was when this was trained.
+    return replace(trained, method=load_method(job.method, job.config))
 
 
 def _write_json(path: Path, data: Mapping[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 import hashlib
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
@@ -23,11 +23,39 @@ class TrainSettings(BaseModel):
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
 
-def code_version() -> str:
-    """SHA-256 over the sources that a trained bundle depends on."""
-    root = Path(__file__).parent.parent
+_ROOT: Final = Path(__file__).parent.parent
+_TRAINING: Final = (
+    "cloud_server/dataset.py",
+    "cloud_server/recipe.py",
+    "cloud_server/train.py",
+    "shared_models/config.py",
+    "shared_models/contract/features.py",
+    "shared_models/layers",
+    "shared_models/method.py",
+    "shared_models/trunks",
+)
+_EXPORT: Final = (
+    "cloud_server/calibration.py",
+    "cloud_server/jobs.py",
+    "shared_models/contract/bundle.py",
+    "shared_models/export.py",
+)
+
+
+def training_code(method: str) -> str:
+    """SHA-256 over the sources that shape the weights of ``method``."""
+    return _sources(*_TRAINING, f"shared_models/methods/{method}")
+
+
+def export_code(method: str) -> str:
+    """SHA-256 over the sources that shape a bundle made of given weights."""
+    return _sources(*_TRAINING, *_EXPORT, f"shared_models/methods/{method}")
+
+
+def _sources(*places: str) -> str:
     digest = hashlib.sha256()
-    for package in ("shared_models", "cloud_server"):
-        for path in sorted((root / package).rglob("*.py")):
-            digest.update(path.read_bytes())
+    for place in places:
+        path = _ROOT / place
+        for source in sorted(path.rglob("*.py")) if path.is_dir() else (path,):
+            digest.update(source.read_bytes())
     return digest.hexdigest()

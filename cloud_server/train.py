@@ -62,12 +62,13 @@ class Progress:
         """The epoch with the best validation AUC so far, the first of equals."""
         return max(self.epochs, key=lambda epoch: epoch.validation_auc, default=None)
 
-    def is_over(self, settings: TrainSettings) -> bool:
-        """Whether the stage has run its epochs or lost patience."""
+    def is_over(self, stage: Stage, settings: TrainSettings) -> bool:
+        """Whether ``stage`` has run its epochs or lost patience."""
         if self.best is None:
             return False
         since_best = self.epochs[-1].number - self.best.number
-        return len(self.epochs) >= settings.epochs or since_best >= settings.patience
+        most = min(settings.epochs, stage.epochs or settings.epochs)
+        return len(self.epochs) >= most or since_best >= settings.patience
 
     @classmethod
     def read(cls, about: Mapping[str, Any]) -> "Progress":
@@ -110,10 +111,11 @@ def train(
     state = _State.start(method, data, seed, device).resumed(out / PROGRESS, trainer.fingerprint)
     stages = method.stages()
     while state.progress.stage < len(stages):
-        if state.progress.is_over(settings):
+        stage = stages[state.progress.stage]
+        if state.progress.is_over(stage, settings):
             state.next_stage()
         else:
-            trainer.epoch(stages[state.progress.stage], state)
+            trainer.epoch(stage, state)
         state.save(out / PROGRESS, trainer.fingerprint)
     trained = Trained(method, state.model.eval(), log.hash, seed)
     save_checkpoint(out, trained)

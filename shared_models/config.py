@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
@@ -39,6 +39,9 @@ class MethodConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    export_only: ClassVar[frozenset[str]] = frozenset({"uploads"})
+    """Settings that shape the bundle and leave the weights alone."""
+
     features: FeatureSpec
     trunk: TrunkConfig = TrunkConfig()
     uploads: bool = Field(False, description="Whether devices upload the events they see.")
@@ -59,7 +62,12 @@ class MethodConfig(BaseModel):
         return self.features.window
 
     @property
+    def device_features(self) -> FeatureSpec:
+        """How devices encode a window."""
+        return self.features
+
+    @property
     def digest(self) -> str:
-        """SHA-256 over every setting."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()
+        """SHA-256 over every setting that shapes the weights."""
+        fields = self.model_dump(mode="json", exclude=set(self.export_only))
+        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()

@@ -57,12 +57,14 @@ class Stage:
         trainable: the parameters that this stage moves.
         loss: a scalar from model, batch and a generator for what the stage draws.
         scores: validation scores (B, C), with staleness drawn as in service.
+        epochs: most epochs, where fewer than the recipe's suffice.
     """
 
     name: str
     trainable: Callable[[nn.Module], Iterable[nn.Parameter]]
     loss: Callable[[nn.Module, Batch, torch.Generator], Tensor]
     scores: Callable[[nn.Module, Batch, torch.Generator], Tensor]
+    epochs: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +117,19 @@ class Personalizes(Protocol):
 
     def personalize(self, model: nn.Module, uplinks: Int64Array) -> Mapping[str, Float32Array]:
         """Slot values float32 (B, *shape) for uplinks int64 (B, n), right-padded with 0."""
+        ...
+
+
+@runtime_checkable
+class Controls(Protocol):
+    """A method that can tell devices when a refresh is worth its bytes."""
+
+    def controller(self, model: nn.Module) -> nn.Module | None:
+        """A module ``(event_ids_BG, refreshed_ids_BG) -> (change_B, gain_B)``; None: none.
+
+        It compares the uplink's window now with that of the last refresh: how far behaviour moved,
+        and by how much a refresh is expected to lower the loss.
+        """
         ...
 
 

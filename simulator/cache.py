@@ -23,6 +23,8 @@ from simulator.fleet import Fleet
 from simulator.scenario import Scenario
 
 CLOUD: Final = "cloud_server.cli"
+_REPORT: Final = "training.json"
+"""The last file that a training writes."""
 Say = Callable[[str], None]
 
 
@@ -34,7 +36,8 @@ class Resolved:
         method: its name.
         trunk: the name of its backbone.
         arguments: command-line arguments by which the cloud is asked for it.
-        key: SHA-256 over settings and code version.
+        key: SHA-256 over all that shapes the weights, code version included.
+        export_key: SHA-256 over what shapes the bundle besides.
         config: the settings.
     """
 
@@ -42,6 +45,7 @@ class Resolved:
     trunk: str
     arguments: tuple[str, ...]
     key: str
+    export_key: str
     config: dict[str, Any]
 
     def title(self, seed: int) -> str:
@@ -76,7 +80,8 @@ def resolve(scenario: Scenario, method: str) -> Resolved:
         kind = InputError if done.returncode == InputError.exit_code else RunFailed
         raise kind(said[-1].removeprefix("error: "))
     answer = json.loads(done.stdout.splitlines()[-1])
-    return Resolved(method, scenario.trunk.name, arguments, answer["key"], answer["config"])
+    keys = answer["key"], answer["export_key"]
+    return Resolved(method, scenario.trunk.name, arguments, *keys, answer["config"])
 
 
 def entry_key(resolved: Resolved, log_hash: str, split: str, seed: int) -> str:
@@ -102,18 +107,28 @@ class BundleCache:
         entry = self._root / entry_key(resolved, self._log_hash, self._split, seed)
         entry.mkdir(parents=True, exist_ok=True)
         title = resolved.title(seed)
+        bundles = entry / "bundles" / resolved.export_key
         async with _locked(entry / "lock", lambda: say(f"waits: another run trains {title}")):
-            if resolved.method in BundleStore(entry / "bundles").released():
+            if resolved.method in BundleStore(bundles).released():
                 say(f"found {title}, trained before")
+            elif (entry / _REPORT).is_file():
+                say(f"exports {title}, trained before")
+                await self._perform("export", resolved, seed, entry, say)
             else:
                 say(f"trains {title}")
-                await self._train(resolved, seed, entry, say)
-        return _read(entry / "bundles", resolved.method)
+                await self._perform("train", resolved, seed, entry, say)
+        return _read(bundles, resolved.method)
 
-    async def _train(self, resolved: Resolved, seed: int, entry: Path, say: Say) -> None:
-        place = ("--log", str(self._log), "--seed", str(seed), "--out", str(entry))
+    async def _perform(
+        self, verb: str, resolved: Resolved, seed: int, entry: Path, say: Say
+    ) -> None:
+        """Let the cloud train, or export what was trained."""
+        bundles = entry / "bundles" / resolved.export_key
+        place = ("--log", str(self._log), "--seed", str(seed))
+        folders = ("--out", str(entry), "--bundles", str(bundles))
+        arguments = (verb, *resolved.arguments, *place, *folders)
         async with Fleet(entry) as fleet:
-            async for line in fleet.complete("train", CLOUD, "train", *resolved.arguments, *place):
+            async for line in fleet.complete(verb, CLOUD, *arguments):
                 if line.startswith(resolved.title(seed)):
                     say(line)
 

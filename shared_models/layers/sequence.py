@@ -29,6 +29,22 @@ def cut_windows(history_BH: Tensor, length: int, age_B: Tensor | int = 0) -> Ten
     return torch.where(column_1T < count_B1, items_BT, PAD)
 
 
+def newest_windows(event_ids_BG: Tensor, length: int) -> Tensor:
+    """The newest ``length`` items of right-padded windows, right-padded again: int64 (B, T)."""
+    column_1T = torch.arange(length, device=event_ids_BG.device)[None]
+    start_B1 = (lengths(event_ids_BG)[:, None] - length).clamp(min=0)
+    index_BT = (start_B1 + column_1T).clamp(max=event_ids_BG.shape[1] - 1)
+    known_BT = start_B1 + column_1T < lengths(event_ids_BG)[:, None]
+    return event_ids_BG.gather(1, index_BT) * known_BT
+
+
+def mean_known(states_BTD: Tensor, event_ids_BT: Tensor) -> Tensor:
+    """The mean state over each window's items, zeros for an empty window: (B, D)."""
+    known_BT1 = (event_ids_BT != PAD)[..., None].to(states_BTD.dtype)
+    mean_BD: Tensor = (states_BTD * known_BT1).sum(1) / known_BT1.sum(1).clamp(min=1)
+    return mean_BD
+
+
 def lengths(event_ids_BT: Tensor) -> Tensor:
     """Number of items in each right-padded window: int64 (B,)."""
     return (event_ids_BT != PAD).sum(1)

@@ -2,7 +2,7 @@
 
 # Shapes: B rows, T events in the window, C candidates.
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from torch import Tensor, nn
@@ -47,16 +47,21 @@ class Ranker(nn.Module):
 
 
 class SlottedScorer(nn.Module):
-    """A `Ranker` whose slots are positional inputs, as a device feeds them."""
+    """A `Ranker` whose slots are positional inputs, as a device feeds them.
 
-    def __init__(self, ranker: Ranker) -> None:
+    Args:
+        ranker: what scores.
+        names: slots of its head that are fed; the others stay as they are. None: all of them.
+    """
+
+    def __init__(self, ranker: Ranker, names: Sequence[str] | None = None) -> None:
         super().__init__()
         self.ranker = ranker
-        self.names = tuple(ranker.head.slots)
+        self.names = tuple(ranker.head.slots if names is None else names)
 
     @override
     def forward(self, event_ids_BT: Tensor, candidate_ids_BC: Tensor, *slots: Tensor) -> Tensor:
         """Logits (B, C)."""
-        named = dict(zip(self.names, slots, strict=True))
+        named = {**self.ranker.head.slots, **dict(zip(self.names, slots, strict=True))}
         scores_BC: Tensor = self.ranker(event_ids_BT, candidate_ids_BC, named)
         return scores_BC

@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from torch import Tensor, nn
 
 from cloud_server.checkpoints import load_checkpoint, read_tensors, write_tensors
 from cloud_server.dataset import Behaviour, Dataset, Negatives
@@ -17,9 +18,11 @@ from shared_models.logs.prepare import prepare
 from shared_models.logs.prepared import PreparedLog
 from shared_models.logs.source import Source
 from shared_models.logs.synthetic import World, read_synthetic
-from shared_models.method import Method
+from shared_models.method import Method, Stage
 
 SETTINGS = TrainSettings(epochs=3, rows=64)
+GATE = [1, 2, 3]
+"""Epochs of the stage that comes after the joint one."""
 
 
 class Silent:
@@ -59,7 +62,7 @@ def test_a_killed_training_goes_on_as_if_nothing_had_happened(
 
     resumed = train(duet(log), log, SETTINGS, 0, tmp_path / "killed", again)
 
-    assert [epoch.number for epoch in again.epochs] == [2, 3]
+    assert [epoch.number for epoch in again.epochs] == [2, 3, *GATE]
     expected = whole.model.state_dict()
     for name, value in resumed.model.state_dict().items():
         assert torch.equal(value, expected[name]), name
@@ -71,7 +74,7 @@ def test_a_training_with_other_settings_does_not_resume(log: PreparedLog, tmp_pa
 
     train(duet(log), log, SETTINGS.model_copy(update={"rows": 32}), 0, tmp_path, watcher)
 
-    assert [epoch.number for epoch in watcher.epochs] == [1, 2, 3]
+    assert [epoch.number for epoch in watcher.epochs] == [1, 2, 3, *GATE]
 
 
 def test_a_trained_model_is_the_best_epoch_and_reads_back(log: PreparedLog, tmp_path: Path) -> None:
@@ -85,16 +88,26 @@ def test_a_trained_model_is_the_best_epoch_and_reads_back(log: PreparedLog, tmp_
         assert torch.equal(value, trained.model.state_dict()[name])
 
 
+def unused(*_: object) -> Tensor:
+    raise AssertionError
+
+
 def test_training_stops_when_validation_gets_no_better() -> None:
     def after(*aucs: float) -> Progress:
         return Progress(epochs=tuple(Epoch(n, 0.0, a) for n, a in enumerate(aucs, start=1)))
 
     settings = TrainSettings(epochs=9, patience=2)
 
-    assert not after().is_over(settings)
-    assert not after(0.5, 0.6, 0.55).is_over(settings)
-    assert after(0.5, 0.6, 0.55, 0.6).is_over(settings)
-    assert after(*np.linspace(0.5, 0.9, 9)).is_over(settings)
+    def is_over(progress: Progress, most: int | None = None) -> bool:
+        stage = Stage("stage", nn.Module.parameters, unused, unused, epochs=most)
+        return progress.is_over(stage, settings)
+
+    assert not is_over(after())
+    assert not is_over(after(0.5, 0.6, 0.55))
+    assert is_over(after(0.5, 0.6, 0.55, 0.6))
+    assert is_over(after(*np.linspace(0.5, 0.9, 9)))
+    assert is_over(after(0.5, 0.6, 0.7), most=3)
+    assert not is_over(after(0.5, 0.6), most=3)
     assert after(0.5, 0.6, 0.6).best == Epoch(2, 0.0, 0.6)
 
 

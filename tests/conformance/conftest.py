@@ -43,20 +43,21 @@ def pattern_batch(rows: int = 64, history: int = 40, seed: int = 0) -> Batch:
     return Batch(history_BH, torch.cat([target, wrong], 1), labels)
 
 
-def train_steps(method: Method, model: nn.Module, steps: int) -> list[float]:
-    """Losses of ``steps`` Adam steps over the method's stages."""
-    losses = []
+def train_steps(method: Method, model: nn.Module, steps: int) -> list[list[float]]:
+    """Losses of ``steps`` Adam steps in each of the method's stages."""
+    losses: list[list[float]] = []
     rng = torch.Generator().manual_seed(0)
     torch.manual_seed(0)
     for stage in method.stages():
         optimiser = torch.optim.Adam(list(stage.trainable(model)), lr=5e-3)
         model.train()
+        losses.append([])
         for step in range(steps):
             loss = stage.loss(model, pattern_batch(seed=step), rng)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
-            losses.append(loss.item())
+            losses[-1].append(loss.item())
     model.eval()
     return losses
 
@@ -77,6 +78,14 @@ def cases_of(capability: type) -> list[tuple[str, str]]:
 
 @pytest.fixture(params=cases_of(Method), ids="-".join)
 def case(request: pytest.FixtureRequest) -> Case:
+    return make_case(*request.param)
+
+
+@pytest.fixture(
+    params=[(m, t) for m, t in cases_of(Method) if make_method(m, t).stages()], ids="-".join
+)
+def trained_case(request: pytest.FixtureRequest) -> Case:
+    """Methods with something to train."""
     return make_case(*request.param)
 
 

@@ -62,16 +62,16 @@ def test_the_folder_names_the_method(case: Case) -> None:
     assert case.method.name in method_names()
 
 
-def test_the_loss_falls(case: Case) -> None:
-    method = case.method
+def test_the_loss_falls(trained_case: Case) -> None:
+    method = trained_case.method
 
-    losses = train_steps(method, method.build(seed=1), 150)
+    losses, *_ = train_steps(method, method.build(seed=1), 150)
 
     assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:10])
 
 
-def test_the_same_seed_gives_the_same_weights(case: Case) -> None:
-    first, second, other = (case.method.build(seed=seed).state_dict() for seed in (3, 3, 4))
+def test_the_same_seed_gives_the_same_weights(trained_case: Case) -> None:
+    first, second, other = (trained_case.method.build(seed=seed).state_dict() for seed in (3, 3, 4))
 
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert any(not torch.equal(first[name], other[name]) for name in first)
@@ -87,8 +87,8 @@ def test_building_a_model_leaves_chance_elsewhere_alone(case: Case) -> None:
     assert torch.equal(torch.rand(1), expected)
 
 
-def test_every_parameter_has_a_gradient_within_three_steps(case: Case) -> None:
-    method, model = case.method, case.method.build(seed=0)
+def test_every_parameter_has_a_gradient_within_three_steps(trained_case: Case) -> None:
+    method, model = trained_case.method, trained_case.method.build(seed=0)
     seen = dict.fromkeys((n for n, p in model.named_parameters() if p.requires_grad), 0.0)
     rng = torch.Generator().manual_seed(0)
 
@@ -165,11 +165,11 @@ def test_an_empty_window_scores_finitely(case: Case) -> None:
     assert np.isfinite(scores).all()
 
 
-def test_the_newest_item_matters(case: Case) -> None:
+def test_the_newest_item_matters(trained_case: Case) -> None:
     candidates = np.arange(1, 21)[None]
 
-    one = rank_on_device(case, encode_windows([[5, 6, 7]], 10), candidates, {})
-    other = rank_on_device(case, encode_windows([[5, 6, 30]], 10), candidates, {})
+    one = rank_on_device(trained_case, encode_windows([[5, 6, 7]], 10), candidates, {})
+    other = rank_on_device(trained_case, encode_windows([[5, 6, 30]], 10), candidates, {})
 
     assert not np.allclose(one, other, atol=1e-3)
 

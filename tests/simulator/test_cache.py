@@ -1,6 +1,7 @@
 """The cache of trained bundles: trained once, found again, resumed after a kill."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from simulator.cache import BundleCache, Resolved, entry_key, resolve
 from simulator.scenario import Scenario
 from tests.simulator.conftest import make_bundle
 
-FAKE = Resolved("fake", "sasrec", ("--method", "fake"), "k", {})
+FAKE = Resolved("fake", "sasrec", ("--method", "fake"), "k", "e", {})
 
 # Stands for the cloud's command line: it counts its trainings and "crashes" where it is told to.
 CLOUD = """
@@ -22,20 +23,23 @@ if verb == "resolve":
     if options["--method"] == "duett":
         print("error: unknown method 'duett': did you mean 'duet'?", file=sys.stderr)
         sys.exit(2)
-    print(json.dumps({"method": options["--method"], "key": "abc", "config": {"width": 32}}))
+    print(json.dumps({"method": options["--method"], "key": "abc",
+                      "export_key": "def", "config": {"width": 32}}))
     sys.exit()
-out = pathlib.Path(options["--out"])
-with (out / "trainings").open("a") as file:
+out, bundles = (pathlib.Path(options[name]) for name in ("--out", "--bundles"))
+with (out / ("trainings" if verb == "train" else "exports")).open("a") as file:
     file.write("one\\n")
 print("fake (sasrec, seed 0) epoch 1", flush=True)
 print("noise", flush=True)
-if (out / "trainings").read_text().count("one") == 1 and pathlib.Path("crash").exists():
+first = verb == "train" and (out / "trainings").read_text().count("one") == 1
+if first and pathlib.Path("crash").exists():
     sys.exit("killed half-way")
 manifest = pathlib.Path("manifest.json").read_bytes()
 bundle_id = pathlib.Path("id").read_text()
-(out / "bundles" / bundle_id).mkdir(parents=True)
-(out / "bundles" / bundle_id / "manifest.json").write_bytes(manifest)
-(out / "bundles" / "released.json").write_text(json.dumps({"fake": bundle_id}))
+(out / "training.json").write_text("{}")
+(bundles / bundle_id).mkdir(parents=True)
+(bundles / bundle_id / "manifest.json").write_bytes(manifest)
+(bundles / "released.json").write_text(json.dumps({"fake": bundle_id}))
 """
 
 
@@ -72,6 +76,18 @@ async def test_the_same_model_is_trained_once_and_found_again(
     ]
 
 
+async def test_another_bundle_of_the_same_weights_trains_nothing(
+    cache: BundleCache, tmp_path: Path
+) -> None:
+    said: list[str] = []
+    await cache.trained(FAKE, 0, lambda _: None)
+
+    await cache.trained(replace(FAKE, export_key="other"), 0, said.append)
+
+    assert trainings(tmp_path) == 1
+    assert said[0] == "exports fake (sasrec, seed 0), trained before"
+
+
 async def test_two_runs_at_once_train_once(cache: BundleCache, tmp_path: Path) -> None:
     await asyncio.gather(*(cache.trained(FAKE, 0, lambda _: None) for _ in range(2)))
 
@@ -93,7 +109,7 @@ async def test_a_training_that_was_cut_short_goes_on_in_its_place(
 
 
 def test_an_entry_is_named_by_all_that_shapes_the_model() -> None:
-    other = Resolved("fake", "sasrec", (), "other settings or code", {})
+    other = Resolved("fake", "sasrec", (), "other settings or code", "e", {})
 
     keys = {
         entry_key(FAKE, "log", "user-tail", 0),
@@ -117,7 +133,8 @@ def test_what_the_cloud_refuses_is_told_in_its_words() -> None:
 def test_a_resolved_method_carries_what_the_cloud_decided() -> None:
     resolved = resolve(Scenario(train={"epochs": 1}), "duet")
 
-    assert (resolved.key, resolved.config) == ("abc", {"width": 32})
+    assert (resolved.key, resolved.export_key) == ("abc", "def")
+    assert resolved.config == {"width": 32}
     assert resolved.arguments == (
         "--method",
         "duet",

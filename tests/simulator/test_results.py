@@ -31,7 +31,7 @@ async def played(
     # Another seed plays other windows, so that its scores differ.
     windows = {user: [*items, seed + 1] for user, items in WINDOWS.items()}
     replay = Replay(make_moments(), windows, bundle, Rules(round_events=20))
-    resolved = Resolved(method, "sasrec", (), "key", {})
+    resolved = Resolved(method, "sasrec", (), "key", "export", {})
     run = Run(resolved, seed, Trained(Path("bundles"), bundle), replay)
     async with Coordinator() as coordinator:
         crowd(coordinator.address, count, bundle, dies_in_round=dies_in_round)

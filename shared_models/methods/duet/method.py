@@ -1,6 +1,7 @@
 """DUET: the cloud writes each device's head from its recent behaviour (arXiv:2209.05227)."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
 
 import torch
 from torch import Tensor, nn
@@ -10,8 +11,11 @@ from shared_models.contract.tensors import Float32Array, Int64Array
 from shared_models.layers.sequence import cut_windows
 from shared_models.method import Batch, ScorerExport, Stage
 from shared_models.methods.duet.config import Config
+from shared_models.methods.duet.delivery import exported, written
+from shared_models.methods.duet.gate import Controller, seen
 from shared_models.methods.duet.network import DuetNetwork
-from shared_models.trunks.ranker import SlottedScorer
+
+_GATE_EPOCHS: Final = 4
 
 
 class Duet:
@@ -29,25 +33,36 @@ class Duet:
             return DuetNetwork(self.config, popularity)
 
     def stages(self) -> Sequence[Stage]:
-        """One stage: trunk, head and generator move together."""
-        return [Stage("joint", _trainable, self._loss, self._served_scores)]
+        """Trunk, head and generator move together; then the gate learns what a refresh changes."""
+        joint = Stage("joint", _trainable, self._loss, self._served_scores)
+        if not self.config.gate:
+            return [joint]
+        gate = Stage("gate", _gate_parameters, self._gate_loss, self._gated_scores, _GATE_EPOCHS)
+        return [joint, gate]
 
     def score(self, model: nn.Module, batch: Batch, age: int = 0) -> Tensor:
         """Logits (B, C) with every overlay ``age`` events old."""
         return self._logits(_network(model), batch, age)
 
     def personalize(self, model: nn.Module, uplinks: Int64Array) -> Mapping[str, Float32Array]:
-        """A head for each uplink."""
+        """What is delivered for each uplink: a head, its code, or more."""
         network = _network(model)
         device = next(network.parameters()).device
         with torch.inference_mode():
-            slots = network.slots(network.code(torch.from_numpy(uplinks).to(device)))
+            code_BZ = network.code(torch.from_numpy(uplinks).to(device))
+            slots = written(network, self.config, code_BZ)
         return {name: value.cpu().numpy() for name, value in slots.items()}
 
     def export(self, model: nn.Module) -> ScorerExport:
-        """The ranker alone; its head is the slots, the generator stays in the cloud."""
-        ranker = _network(model).ranker
-        return ScorerExport(SlottedScorer(ranker), ranker.head.slots)
+        """As the delivery says; by default the ranker alone, with its head as slots."""
+        return exported(_network(model), self.config)
+
+    def controller(self, model: nn.Module) -> nn.Module | None:
+        """The gate, where one was trained and there is something to ask for."""
+        network = _network(model)
+        if network.gate is None or self.config.uplink is None:
+            return None
+        return Controller(network.ranker.trunk, network.gate)
 
     def _loss(self, model: nn.Module, batch: Batch, rng: torch.Generator) -> Tensor:
         network = _network(model)
@@ -59,6 +74,40 @@ class Duet:
 
     def _served_scores(self, model: nn.Module, batch: Batch, rng: torch.Generator) -> Tensor:
         return self._logits(_network(model), batch, self._draw_ages(batch, rng))
+
+    def _gate_loss(self, model: nn.Module, batch: Batch, rng: torch.Generator) -> Tensor:
+        """Squared error of the expected gain against what a refresh changed in the row's loss."""
+        # Without dropout, as it is served: what a refresh changes is small beside that noise.
+        network = _network(model).eval()
+        age_B = self._draw_gate_ages(batch, rng)
+        with torch.no_grad():
+            stale_B, fresh_B = (
+                _row_losses(self._logits(network, batch, age), batch) for age in (age_B, 0)
+            )
+        return functional.mse_loss(self._gain(network, batch, age_B), stale_B - fresh_B)
+
+    def _gated_scores(self, model: nn.Module, batch: Batch, rng: torch.Generator) -> Tensor:
+        """Fresh scores for the half of the rows where the gate expects most, else stale ones."""
+        network = _network(model)
+        age_B = self._draw_gate_ages(batch, rng)
+        gain_B = self._gain(network, batch, age_B)
+        stale_BC, fresh_BC = (self._logits(network, batch, age) for age in (age_B, 0))
+        return torch.where((gain_B > gain_B.median())[:, None], fresh_BC, stale_BC)
+
+    def _gain(self, network: DuetNetwork, batch: Batch, age_B: Tensor) -> Tensor:
+        assert network.gate is not None  # noqa: S101 - only the gate's own stage comes here
+        trunk, length = network.ranker.trunk, self.config.generator_window
+        with torch.no_grad():
+            now_BD, then_BD = (
+                seen(trunk, cut_windows(batch.history_BH, length, age)) for age in (0, age_B)
+            )
+        gain_B: Tensor = network.gate(now_BD, then_BD)
+        return gain_B
+
+    def _draw_gate_ages(self, batch: Batch, rng: torch.Generator) -> Tensor:
+        rows = len(batch.history_BH)
+        ages_B = torch.randint(1, self.config.gate_lag + 1, (rows,), generator=rng)
+        return ages_B.to(batch.history_BH.device)
 
     def _draw_ages(self, batch: Batch, rng: torch.Generator) -> Tensor:
         rows = len(batch.history_BH)
@@ -78,7 +127,21 @@ class Duet:
 
 
 def _trainable(model: nn.Module) -> Iterable[nn.Parameter]:
-    return (parameter for parameter in model.parameters() if parameter.requires_grad)
+    network = _network(model)
+    parts = (network.ranker, network.encoder, network.writer)
+    return (each for part in parts for each in part.parameters() if each.requires_grad)
+
+
+def _gate_parameters(model: nn.Module) -> Iterable[nn.Parameter]:
+    gate = _network(model).gate
+    return gate.parameters() if gate is not None else ()
+
+
+def _row_losses(logits_BC: Tensor, batch: Batch) -> Tensor:
+    loss_BC = functional.binary_cross_entropy_with_logits(
+        logits_BC, batch.labels_BC, reduction="none"
+    )
+    return loss_BC.mean(1)
 
 
 def _network(model: nn.Module) -> DuetNetwork:

@@ -8,6 +8,7 @@ from typing_extensions import override
 
 from shared_models.layers.hypernetwork import CodeEncoder, WeightWriter
 from shared_models.methods.duet.config import Config
+from shared_models.methods.duet.gate import Gate
 from shared_models.trunks.ranker import Ranker
 
 
@@ -24,6 +25,7 @@ class DuetNetwork(nn.Module):
         self.writer = WeightWriter(self.ranker.head.slots, config.code, config.writer_scale)
         if config.heads == "frozen":
             self._freeze_writer()
+        self.gate = Gate(config.trunk.width, config.gate_hidden) if config.gate else None
 
     def code(self, uplink_BG: Tensor) -> Tensor:
         """Latent codes (B, Z)."""

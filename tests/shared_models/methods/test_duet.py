@@ -1,12 +1,20 @@
 """DUET's own contract."""
 
+import numpy as np
 import pytest
 import torch
 
+from device_client.scorer import Scorer
+from protos.v1.collaboration_pb2 import Answer
 from shared_models.catalog import load_method, resolve
 from shared_models.contract.errors import BadSetting
+from shared_models.contract.features import encode_windows
+from shared_models.contract.overlay import Overlay, overlay_to_proto
+from shared_models.contract.tensors import Codec
+from shared_models.export import compile_bundle, same_scores
 from shared_models.layers.sequence import cut_windows
 from shared_models.method import Batch
+from shared_models.methods.duet.gate import Gate
 from shared_models.methods.duet.method import Duet
 from shared_models.methods.duet.network import DuetNetwork
 
@@ -132,3 +140,91 @@ def test_dropping_every_code_trains_the_default_head() -> None:
 def test_a_setting_without_sense_is_refused() -> None:
     with pytest.raises(BadSetting, match=r"duet\.code_dropout"):
         make(code_dropout=1.5)
+
+
+DELIVERIES = ("weights", "code", "dense", "model", "generator")
+
+
+@pytest.mark.parametrize("trunk", ["sasrec", "gru4rec", "din"])
+@pytest.mark.parametrize("delivery", DELIVERIES)
+def test_every_delivery_gives_the_scores_of_torch(delivery: str, trunk: str) -> None:
+    method = make(trunk, delivery=delivery)
+    network = built(method)
+    scorer = Scorer(compile_bundle(method, network, "log"))
+    items = np.random.default_rng(0).integers(1, ITEMS + 1, 25)
+    rows = Batch(torch.from_numpy(items)[None], torch.arange(1, 9)[None], torch.zeros(0))
+
+    overlay = None
+    if uplink := scorer.manifest.uplink:
+        slots = method.personalize(network, encode_windows([items.tolist()], uplink.items))
+        overlay = Overlay("", 0, {name: value[0] for name, value in slots.items()})
+        overlay.check(scorer.manifest.slots)
+    window = scorer.manifest.features.encode_window(items.tolist())
+    scores = scorer.score(window, np.arange(1, 9), overlay)
+
+    assert (overlay is None) == (delivery == "generator")
+    assert same_scores(scores, method.score(network, rows).detach().numpy()[0])
+
+
+@pytest.mark.parametrize("delivery", DELIVERIES)
+def test_a_delivery_is_no_other_model(delivery: str) -> None:
+    assert make(delivery=delivery).config.digest == make().config.digest
+    assert make(delivery=delivery, max_age=3).config.digest == make().config.digest
+    assert make(delivery=delivery, max_lag=3).config.digest != make().config.digest
+
+
+def test_a_code_in_eight_bits_costs_at_most_120_bytes() -> None:
+    method = make(delivery="code")
+    slots = method.personalize(built(method), encode_windows([[3, 4, 5]], 20))
+    overlay = Overlay("", 1000, {name: value[0] for name, value in slots.items()})
+
+    answer = Answer(seq=1_000_000, overlay=overlay_to_proto(overlay, Codec.I8ROW))
+
+    assert answer.ByteSize() <= 120
+
+
+def test_the_gate_alone_moves_in_its_stage() -> None:
+    duet = make()
+    network = built(duet)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    stage = duet.stages()[1]
+    optimiser = torch.optim.Adam(list(stage.trainable(network)), lr=1e-2)
+    rng = torch.Generator().manual_seed(0)
+
+    for _ in range(3):
+        stage.loss(network, batch(), rng).backward()
+        optimiser.step()
+
+    moved = {n for n, v in network.state_dict().items() if not torch.equal(v, before[n])}
+    assert moved
+    assert all(name.startswith("gate.") for name in moved)
+
+
+def test_the_gate_learns_where_a_refresh_pays() -> None:
+    """The newest item says whether the loss falls: a gate must find that out."""
+    gate, rng = Gate(4, 16), torch.Generator().manual_seed(0)
+    optimiser = torch.optim.Adam(gate.parameters(), lr=1e-2)
+
+    for _ in range(300):
+        now_BD, then_BD = torch.randn(2, 64, 8, generator=rng)
+        gain_B = now_BD[:, 5] - then_BD[:, 5]
+        loss = torch.nn.functional.mse_loss(gate(now_BD, then_BD), gain_B)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+
+    assert loss.item() < 0.2 * gain_B.var().item()
+
+
+def test_an_unmoved_window_has_not_changed_and_another_has() -> None:
+    network = built(make())
+    controller = make().controller(network)
+    assert controller is not None
+    now = torch.from_numpy(encode_windows([[3, 4, 5], [3, 4, 5]], 20))
+    then = torch.from_numpy(encode_windows([[3, 4, 5], [9, 8, 7]], 20))
+
+    change, gain = controller(now, then)
+
+    assert change[0].item() == pytest.approx(0, abs=1e-6)
+    assert change[1].item() > 0.01
+    assert gain.shape == (2,)
