@@ -22,7 +22,7 @@ from simulator.scenario import Scenario
 def main() -> None:
     played = plan(Scenario(methods=("duet",)))
     cache = BundleCache(cache_root(), played.scenario.split, played.log.folder, played.log.hash)
-    trained = asyncio.run(cache.trained(played.methods[0], 0, print))
+    trained = asyncio.run(cache.trained(played.plays[0].resolved, 0, print))
     serve = ("serve", "--bundles", str(trained.bundles), "--listen", "127.0.0.1:0")
     with tempfile.TemporaryDirectory() as journal:
         place = ("--journal", f"{journal}/journal.sqlite")

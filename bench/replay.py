@@ -39,7 +39,7 @@ def main() -> None:
     options = parser.parse_args()
     played = plan(Scenario(methods=("duet",), replay={"moments": options.moments}))
     cache = BundleCache(cache_root(), played.scenario.split, played.log.folder, played.log.hash)
-    trained = asyncio.run(cache.trained(played.methods[0], 0, print))
+    trained = asyncio.run(cache.trained(played.plays[0].resolved, 0, print))
     _compare_with_floor(played, trained, options)
     _compare_batches(trained, options.rounds)
 

@@ -11,10 +11,12 @@ from rich.console import Console
 from shared_models.contract.errors import BadSetting, ConcertoError
 from simulator.compose import compose
 from simulator.data_cli import data
+from simulator.entries import BASELINES, PRESETS
 from simulator.experiment import perform, plan
 from simulator.fleet import end_like_ctrl_c
 from simulator.inspection import inspect_bundle, open_bundles
 from simulator.progress import Display
+from simulator.scenario import Scenario
 from simulator.summary import table
 
 INTERRUPTED: Final = 130
@@ -23,62 +25,116 @@ app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=F
 app.add_typer(data, name="data")
 
 
+Trunk = Annotated[str | None, typer.Option(help="sasrec, gru4rec or din.")]
+Log = Annotated[
+    str | None, typer.Option(help="movielens-100k, synthetic, or a CSV or Parquet file.")
+]
+UserCol = Annotated[str | None, typer.Option(help="Column of users in your file.")]
+ItemCol = Annotated[str | None, typer.Option(help="Column of items in your file.")]
+TimeCol = Annotated[str | None, typer.Option(help="Column of times in your file.")]
+LabelCol = Annotated[
+    str | None, typer.Option(help="Column of labels, where your file holds exposures.")
+]
+RequestCol = Annotated[str | None, typer.Option(help="Column that says what was shown together.")]
+Split = Annotated[str | None, typer.Option(help="user-tail or global-time.")]
+Devices = Annotated[int | None, typer.Option(help="Number of device processes.")]
+Seeds = Annotated[str | None, typer.Option(help="Model seeds, as in 0,1,2.")]
+Seed = Annotated[int | None, typer.Option(help="One model seed.")]
+DataSeed = Annotated[int | None, typer.Option(help="Chooses test candidates.")]
+Set = Annotated[
+    list[str] | None, typer.Option("--set", help="path.to.setting=value; may be repeated.")
+]
+File = Annotated[Path | None, typer.Option(help="YAML file with all of these.")]
+Out = Annotated[Path | None, typer.Option(help="Folder for the results.")]
+
+
 @app.command()
 def run(
     method: Annotated[
-        list[str] | None, typer.Option("--method", help="Method to play; may be repeated.")
+        list[str] | None,
+        typer.Option("--method", help="Method, or METHOD[path=value,...]; may be repeated."),
     ] = None,
-    trunk: Annotated[str | None, typer.Option(help="sasrec, gru4rec or din.")] = None,
-    log: Annotated[
-        str | None, typer.Option(help="movielens-100k, synthetic, or a CSV or Parquet file.")
-    ] = None,
-    user_col: Annotated[str | None, typer.Option(help="Column of users in your file.")] = None,
-    item_col: Annotated[str | None, typer.Option(help="Column of items in your file.")] = None,
-    time_col: Annotated[str | None, typer.Option(help="Column of times in your file.")] = None,
-    label_col: Annotated[
-        str | None, typer.Option(help="Column of labels, where your file holds exposures.")
-    ] = None,
-    request_col: Annotated[
-        str | None, typer.Option(help="Column that says what was shown together.")
-    ] = None,
-    split: Annotated[str | None, typer.Option(help="user-tail or global-time.")] = None,
-    devices: Annotated[int | None, typer.Option(help="Number of device processes.")] = None,
-    seeds: Annotated[str | None, typer.Option(help="Model seeds, as in 0,1,2.")] = None,
-    seed: Annotated[int | None, typer.Option(help="One model seed.")] = None,
-    data_seed: Annotated[int | None, typer.Option(help="Chooses test candidates.")] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="path.to.setting=value; may be repeated.")
-    ] = None,
-    scenario: Annotated[Path | None, typer.Option(help="YAML file with all of these.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for the results.")] = None,
+    trunk: Trunk = None,
+    log: Log = None,
+    user_col: UserCol = None,
+    item_col: ItemCol = None,
+    time_col: TimeCol = None,
+    label_col: LabelCol = None,
+    request_col: RequestCol = None,
+    split: Split = None,
+    devices: Devices = None,
+    seeds: Seeds = None,
+    seed: Seed = None,
+    data_seed: DataSeed = None,
+    set_: Set = None,
+    scenario: File = None,
+    out: Out = None,
 ) -> None:
     """Train methods where that is still to be done, replay the log on devices, report."""
-    options = {
-        "methods": method,
-        "trunk": trunk,
-        "log": log,
-        "columns": _given(
-            user=user_col, item=item_col, time=time_col, label=label_col, request=request_col
-        ),
-        "split": split,
-        "devices": devices,
-        "seeds": _seeds(seeds, seed),
-        "data_seed": data_seed,
-        "out": out,
-    }
-    chosen = compose(scenario, _given(**options), set_ or [])
-    console = _console()
-    end_like_ctrl_c()
-    try:
-        with Display(console) as display:
-            results = asyncio.run(perform(plan(chosen), display))
-    except KeyboardInterrupt:
-        print(f"interrupted: what was measured until now lies in {chosen.folder}", file=sys.stderr)
-        raise typer.Exit(INTERRUPTED) from None
-    console.print(results.summary["protocol"], soft_wrap=True, highlight=False)
-    console.print(table(results.summary))
-    console.print(f"results: {results.folder}", soft_wrap=True, highlight=False)
-    console.print("next: read metrics.json there, or play another --method", highlight=False)
+    columns = _given(
+        user=user_col, item=item_col, time=time_col, label=label_col, request=request_col
+    )
+    options = _given(
+        methods=method,
+        trunk=trunk,
+        log=log,
+        columns=columns,
+        split=split,
+        devices=devices,
+        seeds=_seeds(seeds, seed),
+        data_seed=data_seed,
+        out=out,
+    )
+    _play(compose(scenario, options, set_ or []))
+
+
+@app.command()
+def compare(
+    entries: Annotated[
+        list[str] | None,
+        typer.Argument(help=f"METHOD, METHOD[path=value,...], or one of {', '.join(PRESETS)}."),
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help=f"Play {', '.join(BASELINES)}.")] = False,
+    against: Annotated[
+        list[str] | None,
+        typer.Option(help="Entry that the others are compared with; by default the first."),
+    ] = None,
+    trunk: Trunk = None,
+    log: Log = None,
+    user_col: UserCol = None,
+    item_col: ItemCol = None,
+    time_col: TimeCol = None,
+    label_col: LabelCol = None,
+    request_col: RequestCol = None,
+    split: Split = None,
+    devices: Devices = None,
+    seeds: Seeds = None,
+    seed: Seed = None,
+    data_seed: DataSeed = None,
+    set_: Set = None,
+    scenario: File = None,
+    out: Out = None,
+) -> None:
+    """Play several methods or settings over the same moments; differences are paired by user."""
+    if not entries and not every and scenario is None:
+        raise BadSetting("methods", "name what to compare, or say --all")
+    columns = _given(
+        user=user_col, item=item_col, time=time_col, label=label_col, request=request_col
+    )
+    played = [*(entries or []), *(name for name in BASELINES if every)]
+    options = _given(
+        methods=list(dict.fromkeys(played)),
+        against=against,
+        trunk=trunk,
+        log=log,
+        columns=columns,
+        split=split,
+        devices=devices,
+        seeds=_seeds(seeds, seed),
+        data_seed=data_seed,
+        out=out,
+    )
+    _play(compose(scenario, options, set_ or []))
 
 
 @app.command()
@@ -97,6 +153,22 @@ def main() -> None:
     except ConcertoError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+
+
+def _play(chosen: Scenario) -> None:
+    """Play a scenario in front of whoever watches, and print what it found."""
+    console = _console()
+    end_like_ctrl_c()
+    try:
+        with Display(console) as display:
+            results = asyncio.run(perform(plan(chosen), display))
+    except KeyboardInterrupt:
+        print(f"interrupted: what was measured until now lies in {chosen.folder}", file=sys.stderr)
+        raise typer.Exit(INTERRUPTED) from None
+    console.print(results.summary["protocol"], soft_wrap=True, highlight=False)
+    console.print(table(results.summary))
+    console.print(f"results: {results.folder}", soft_wrap=True, highlight=False)
+    console.print("next: read metrics.json there, or play another --method", highlight=False)
 
 
 def _console() -> Console:

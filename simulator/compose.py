@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from shared_models.contract.errors import BadSetting, InputError, PathMissing, UnknownName
 from shared_models.contract.settings import parse_settings
+from simulator.entries import Entry, read_entry
 from simulator.scenario import Scenario, Tree
 
 
@@ -33,6 +34,29 @@ def compose(
         return Scenario.model_validate(fields)
     except ValidationError as error:
         raise _explained(error, [*_paths(Scenario), *_methods(fields)]) from error
+
+
+def narrowed(scenario: Scenario, entry: Entry) -> Scenario:
+    """``scenario`` for one entry alone, with the settings that it brings.
+
+    Raises:
+        UnknownName: a setting that does not exist, or that all entries of a run share.
+        BadSetting: a value of a wrong type or without sense.
+    """
+    given = _long_form(parse_settings(entry.assignments))
+    own = ("trunk", "train", "device", "cloud", entry.method)
+    for section in given:
+        if section not in own:
+            raise UnknownName(f"setting of the entry {entry.label!r}", section, own)
+    fields = scenario.model_dump(exclude={"methods", "against", "settings"})
+    method = {"methods": [entry.method], "settings": {}}
+    if entry.method in scenario.settings:
+        method["settings"] = {entry.method: scenario.settings[entry.method]}
+    merged = _with_method_sections(_merged({**fields, **method}, given))
+    try:
+        return Scenario.model_validate(merged)
+    except ValidationError as error:
+        raise _explained(error, [*_paths(Scenario), entry.method]) from error
 
 
 def _explained(error: ValidationError, known: Sequence[str]) -> InputError:
@@ -70,7 +94,7 @@ def _long_form(fields: Mapping[str, Any]) -> Tree:
     full = dict(fields)
     if isinstance(full.get("trunk"), str):
         full["trunk"] = {"name": full["trunk"]}
-    for name in ("methods", "seeds"):
+    for name in ("methods", "against", "seeds"):
         if isinstance(full.get(name), str | int):
             full[name] = [full[name]]
     return full
@@ -85,9 +109,10 @@ def _with_method_sections(fields: Mapping[str, Any]) -> Tree:
 
 def _methods(fields: Mapping[str, Any]) -> list[str]:
     methods = fields.get("methods", Scenario.model_fields["methods"].default)
-    return (
-        [name for name in methods if isinstance(name, str)] if isinstance(methods, Sequence) else []
-    )
+    if not isinstance(methods, Sequence):
+        return []
+    texts = [text for text in methods if isinstance(text, str)]
+    return list(dict.fromkeys(read_entry(text).method for text in texts))
 
 
 def _merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:

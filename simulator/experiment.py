@@ -16,6 +16,8 @@ from shared_models.logs.moments import FULL, Moments, protocol_name, replay_mome
 from shared_models.logs.prepare import Columns, cache_root, open_or_prepare
 from shared_models.logs.prepared import PreparedLog
 from simulator.cache import BundleCache, Resolved, Trained, resolve
+from simulator.compose import narrowed
+from simulator.entries import Entry, read_entry
 from simulator.meter import Meter
 from simulator.progress import Display
 from simulator.replay import Replay, Rules
@@ -27,15 +29,32 @@ from simulator.windows import initial_windows
 
 
 @dataclass(frozen=True, slots=True)
+class Play:
+    """An entry that was checked.
+
+    Attributes:
+        label: of the entry.
+        resolved: its method.
+        device: settings of its devices.
+        rules: how its replay goes.
+        flags: ``path=value`` settings of its serving cloud.
+    """
+
+    label: str
+    resolved: Resolved
+    device: DeviceSettings
+    rules: Rules
+    flags: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """A scenario that was checked, and the log that it plays."""
 
     scenario: Scenario
-    methods: tuple[Resolved, ...]
+    plays: tuple[Play, ...]
     log: PreparedLog
     moments: Moments
-    rules: Rules
-    device: DeviceSettings
 
     @property
     def protocol(self) -> str:
@@ -51,8 +70,7 @@ def plan(scenario: Scenario) -> Plan:
     Raises:
         InputError: something in it is wrong; nothing was written but the cached log.
     """
-    device = validated(DeviceSettings, "device", scenario.device)
-    methods = tuple(resolve(scenario, method) for method in scenario.methods)
+    checked = [_checked(scenario, read_entry(text)) for text in scenario.methods]
     columns = Columns(**scenario.columns.model_dump())
     log = open_or_prepare(scenario.log, columns, scenario.split)
     replay = scenario.replay
@@ -60,8 +78,23 @@ def plan(scenario: Scenario) -> Plan:
     if not len(moments):
         raise TooSmall(f"{log.manifest.name}: nobody does anything twice in the test part")
     whole = replay.candidates == FULL and log.task == "next-item"
-    rules = Rules(replay.round_events, whole, device.model_dump_json(exclude_unset=True))
-    return Plan(scenario, methods, log, moments, rules, device)
+    plays = tuple(
+        Play(
+            own.label,
+            resolved,
+            device,
+            Rules(replay.round_events, whole, device.model_dump_json(exclude_unset=True)),
+            tuple(narrow.cloud_flags),
+        )
+        for own, narrow, resolved, device in checked
+    )
+    return Plan(scenario, plays, log, moments)
+
+
+def _checked(scenario: Scenario, entry: Entry) -> tuple[Entry, Scenario, Resolved, DeviceSettings]:
+    narrow = narrowed(scenario, entry)
+    device = validated(DeviceSettings, "device", narrow.device)
+    return entry, narrow, resolve(narrow, entry.method), device
 
 
 async def perform(plan: Plan, display: Display) -> Results:
@@ -76,19 +109,20 @@ async def perform(plan: Plan, display: Display) -> Results:
     return results
 
 
-async def _train(plan: Plan, display: Display) -> list[tuple[Resolved, int, Trained]]:
+async def _train(plan: Plan, display: Display) -> list[tuple[Play, int, Trained]]:
+    """The model of every play and seed, in the order of the plays."""
     cache = BundleCache(cache_root(), plan.scenario.split, plan.log.folder, plan.log.hash)
     cores = asyncio.Semaphore(os.cpu_count() or 1)
 
-    async def one(resolved: Resolved, seed: int) -> tuple[Resolved, int, Trained]:
+    async def one(play: Play, seed: int) -> tuple[Play, int, Trained]:
         async with cores:  # a training keeps one core busy
-            return resolved, seed, await cache.trained(resolved, seed, display.say)
+            return play, seed, await cache.trained(play.resolved, seed, display.say)
 
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [
-                group.create_task(one(resolved, seed))
-                for resolved in plan.methods
+                group.create_task(one(play, seed))
+                for play in plan.plays
                 for seed in plan.scenario.seeds
             ]
     except ExceptionGroup as failed:
@@ -97,11 +131,11 @@ async def _train(plan: Plan, display: Display) -> list[tuple[Resolved, int, Trai
 
 
 async def _replay(
-    plan: Plan, trained: list[tuple[Resolved, int, Trained]], results: Results, display: Display
+    plan: Plan, trained: list[tuple[Play, int, Trained]], results: Results, display: Display
 ) -> None:
     async with open_stage(plan.scenario) as stage:
-        for resolved, seed, model in trained:
-            run = _run(plan, resolved, seed, model, display)
+        for play, seed, model in trained:
+            run = _run(plan, play, seed, model, display)
             try:
                 await stage.play(run)
             finally:
@@ -109,13 +143,14 @@ async def _replay(
         await stage.dismiss()
 
 
-def _run(plan: Plan, resolved: Resolved, seed: int, trained: Trained, display: Display) -> Run:
-    length = plan.device.memory(trained.bundle.manifest)
+def _run(plan: Plan, play: Play, seed: int, trained: Trained, display: Display) -> Run:
+    length = play.device.memory(trained.bundle.manifest)
     windows = initial_windows(plan.log, plan.moments, length)
-    meter = Meter(resolved.title(seed), plan.moments)
+    title = f"{play.label} ({play.resolved.trunk}, seed {seed})"
+    meter = Meter(title, plan.moments)
 
     def on_report(tally: Tally, about: Int64Array, traffic: tuple[int, int]) -> None:
         display.show(meter.read(tally, about, traffic))
 
-    replay = Replay(plan.moments, windows, trained.bundle, plan.rules, on_report)
-    return Run(resolved, seed, trained, replay)
+    replay = Replay(plan.moments, windows, trained.bundle, play.rules, on_report)
+    return Run(play.label, play.resolved, seed, trained, replay, play.flags)

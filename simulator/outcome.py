@@ -14,10 +14,10 @@ from simulator.stage import Run
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One (method, seed), played.
+    """One (entry, seed), played.
 
     Attributes:
-        method: its name.
+        method: label of the entry: a method, or a method with settings of its own.
         seed: of the model.
         title: as in ``duet (sasrec, seed 0)``.
         bundle_id: what the devices ran.
@@ -50,7 +50,7 @@ def outcome_of(run: Run, users: int) -> Outcome:
     """What ``run`` found until now, over a log of ``users`` users."""
     tally = run.replay.tally
     return Outcome(
-        method=run.resolved.method,
+        method=run.label,
         seed=run.seed,
         title=run.title,
         bundle_id=run.trained.bundle.id,

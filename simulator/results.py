@@ -7,6 +7,7 @@ from typing import Any
 
 import polars as pl
 
+from simulator.entries import slug
 from simulator.environment import describe
 from simulator.outcome import Outcome, ledger_of, observed, outcome_of
 from simulator.scenario import Scenario, dump
@@ -32,7 +33,7 @@ class Results:
     @property
     def summary(self) -> Json:
         """The content of ``metrics.json``."""
-        return summarise(self._protocol, self._outcomes)
+        return summarise(self._protocol, self._outcomes, self._scenario.references)
 
     def add(self, run: Run, clouds: Mapping[int, int]) -> None:
         """Take in a run, also one that was cut short; one that ranked nothing leaves no trace."""
@@ -41,7 +42,8 @@ class Results:
             return
         outcome = outcome_of(run, self._users)
         self._outcomes.append(outcome)
-        self._files.parquet(f"rankings-{outcome.method}-{outcome.seed}.parquet", tally.frame())
+        name = f"rankings-{slug(outcome.method)}-{outcome.seed}.parquet"
+        self._files.parquet(name, tally.frame())
         self._files.parquet("ledger.parquet", ledger_of(*self._outcomes).frame())
         self._files.parquet("observed.parquet", observed(self._outcomes))
         self._files.text("scenario.yaml", dump(self._scenario))

@@ -7,14 +7,17 @@ asked before anything is done.
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from simulator.entries import read_entry, slug
+
 Count = Annotated[int, Field(strict=True, gt=0)]
 Seed = Annotated[int, Field(strict=True, ge=0)]
 Tree = dict[str, Any]
+_LONG_NAME: Final = 80
 
 
 class _Settings(BaseModel):
@@ -52,7 +55,12 @@ class ReplaySettings(_Settings):
 class Scenario(_Settings):
     """One experiment: methods x seeds, on one log, over a fleet of device processes."""
 
-    methods: tuple[str, ...] = Field(("base", "duet"), min_length=1)
+    methods: tuple[str, ...] = Field(
+        ("base", "duet"), min_length=1, description="Methods, presets, or METHOD[path=value,...]."
+    )
+    against: tuple[str, ...] = Field(
+        (), description="Which of them the others are compared with; none: the first."
+    )
     trunk: Trunk = Trunk()
     log: str = Field("movielens-100k", description="A known log, or a CSV or Parquet file.")
     columns: Columns = Columns()
@@ -69,7 +77,7 @@ class Scenario(_Settings):
     device: Tree = Field(default_factory=dict, description="Settings of every device.")
     cloud: Tree = Field(default_factory=dict, description="Flags of the serving cloud.")
 
-    @field_validator("methods", "seeds")
+    @field_validator("methods", "against", "seeds")
     @classmethod
     def _no_repeats(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
         if len(set(values)) < len(values):
@@ -78,15 +86,25 @@ class Scenario(_Settings):
 
     @model_validator(mode="after")
     def _settings_belong_to_methods(self) -> Self:
-        for name in self.settings.keys() - set(self.methods):
+        played = {read_entry(text).method for text in self.methods}
+        for name in self.settings.keys() - played:
             raise ValueError(f"there are settings for {name!r}, which is not among the methods")
+        for label in set(self.against) - set(self.methods):
+            raise ValueError(f"{label!r} is to be compared with, but it is not among the methods")
         return self
 
     @property
     def folder(self) -> Path:
         """Where the results go."""
-        name = ".".join(["-".join(self.methods), self.trunk.name, Path(self.log).stem])
-        return self.out or Path("runs") / name
+        entries = "-".join(map(slug, self.methods))
+        if len(entries) > _LONG_NAME:
+            entries = f"{len(self.methods)}-entries"
+        return self.out or Path("runs") / ".".join([entries, self.trunk.name, Path(self.log).stem])
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """The entries that others are compared with."""
+        return self.against or self.methods[:1]
 
     @property
     def cloud_flags(self) -> list[str]:

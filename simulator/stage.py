@@ -11,6 +11,7 @@ from typing import Final
 
 from simulator.cache import CLOUD, Resolved, Trained
 from simulator.coordinator import Coordinator, DeviceLink
+from simulator.entries import slug
 from simulator.fleet import Fleet, Process
 from simulator.replay import Account, Replay
 from simulator.scenario import Scenario
@@ -22,24 +23,28 @@ _READY_S: Final = 120.0
 
 @dataclass(slots=True)
 class Run:
-    """One (method, seed): its model, its replay, and what the devices said at the end.
+    """One (entry, seed): its model, its replay, and what the devices said at the end.
 
     Attributes:
+        label: of the entry.
+        flags: ``path=value`` settings of the serving cloud.
         accounts: empty as long as the replay has not come to its end.
         seconds: measured, from the first order to the last word.
     """
 
+    label: str
     resolved: Resolved
     seed: int
     trained: Trained
     replay: Replay
+    flags: Sequence[str] = ()
     accounts: Sequence[Account] = ()
     seconds: float = 0.0
 
     @property
     def title(self) -> str:
         """As in ``duet (sasrec, seed 0)``."""
-        return self.resolved.title(self.seed)
+        return f"{self.label} ({self.resolved.trunk}, seed {self.seed})"
 
 
 @asynccontextmanager
@@ -54,7 +59,7 @@ class Stage:
     """Starts what a run needs, and plays it.
 
     Args:
-        scenario: says how many devices, and how the cloud serves.
+        scenario: says how many devices there are.
         fleet: where processes are started.
         coordinator: where device processes dial in.
         downloads: each process downloads its own bundles there, as a phone would, so that their
@@ -103,7 +108,7 @@ class Stage:
             await self._fleet.ended(process)
 
     async def _serve(self, run: Run) -> Process:
-        name = f"{run.resolved.method}-{run.seed}"
+        name = f"{slug(run.label)}-{run.seed}"
         journal = self._scenario.folder / "journals" / name / "journal.sqlite"
         # What an earlier run stored is not this one's past.
         shutil.rmtree(journal.parent, ignore_errors=True)
@@ -118,7 +123,7 @@ class Stage:
             self._cloud_address,
             "--journal",
             str(journal),
-            *(part for flag in self._scenario.cloud_flags for part in ("--set", flag)),
+            *(part for flag in run.flags for part in ("--set", flag)),
         )
         self.clouds[cloud.pid] = 0
         # Devices know one address: every cloud of this stage takes the first one's.

@@ -5,8 +5,7 @@ scenario and seeds are played, however many device processes play it.
 """
 
 import math
-from collections.abc import Sequence
-from itertools import combinations
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -26,12 +25,13 @@ SHOWN: Final = {"AUC": "auc", "GAUC": "gauc", "HR@10": "hr@10", "NDCG@10": "ndcg
 Json = dict[str, Any]
 
 
-def summarise(protocol: str, outcomes: Sequence[Outcome]) -> Json:
+def summarise(protocol: str, outcomes: Sequence[Outcome], references: Sequence[str] = ()) -> Json:
     """The content of ``metrics.json``.
 
     Args:
         protocol: how the figures were taken.
         outcomes: of all runs. One that was cut short counts only where its method has no other.
+        references: labels of those that every other one is compared with; none: the first.
     """
     counted = {name: _counted(outcomes, name) for name in dict.fromkeys(o.method for o in outcomes)}
     comparable = [name for name, runs in counted.items() if all(run.complete for run in runs)]
@@ -39,8 +39,12 @@ def summarise(protocol: str, outcomes: Sequence[Outcome]) -> Json:
         "protocol": protocol,
         "methods": {name: _method(runs) for name, runs in counted.items()},
         "differences": {
-            f"{later}-{earlier}": _difference(counted[later], counted[earlier])
-            for earlier, later in combinations(comparable, 2)
+            f"{ours}-{theirs}": {
+                "entry": ours,
+                "against": theirs,
+                **_difference(counted[ours], counted[theirs]),
+            }
+            for ours, theirs in _pairs(comparable, references or comparable[:1])
         },
         "totals": {
             "recommendations": sum(outcome.recommendations for outcome in outcomes),
@@ -67,10 +71,19 @@ def table(summary: Json) -> Table:
             *(_number_text(found[f"bytes_{way}_per_rec"], ",.0f", " B") for way in ("up", "down")),
             *(_number_text(latency[quantile], ".2f") for quantile in ("p50", "p95")),
         )
-    for pair, found in summary["differences"].items():
+    for found in summary["differences"].values():
         cells = (_interval_text(found[metric], sign="+") for metric in SHOWN.values())
-        shown.add_row(pair.replace("-", " - "), *cells)
+        shown.add_row(f"{found['entry']} - {found['against']}", *cells)
     return shown
+
+
+def _pairs(labels: Sequence[str], references: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Each label beside each reference; two references beside each other once."""
+    for theirs in references:
+        for ours in labels:
+            earlier = references[: references.index(theirs)]
+            if theirs in labels and ours != theirs and ours not in earlier:
+                yield ours, theirs
 
 
 def _counted(outcomes: Sequence[Outcome], method: str) -> list[Outcome]:

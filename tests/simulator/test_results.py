@@ -16,7 +16,7 @@ from simulator.replay import Replay, Rules
 from simulator.results import Results
 from simulator.scenario import Scenario
 from simulator.stage import Run
-from simulator.summary import table
+from simulator.summary import _pairs, table
 from tests.simulator.conftest import MOMENTS, USERS, FakeDevices, make_bundle, make_moments
 
 Crowd = Callable[..., list[FakeDevices]]
@@ -32,7 +32,7 @@ async def played(
     windows = {user: [*items, seed + 1] for user, items in WINDOWS.items()}
     replay = Replay(make_moments(), windows, bundle, Rules(round_events=20))
     resolved = Resolved(method, "sasrec", (), "key", "export", {})
-    run = Run(resolved, seed, Trained(Path("bundles"), bundle), replay)
+    run = Run(method, resolved, seed, Trained(Path("bundles"), bundle), replay)
     async with Coordinator() as coordinator:
         crowd(coordinator.address, count, bundle, dies_in_round=dies_in_round)
         links = await coordinator.gathered(count, 10)
@@ -207,3 +207,15 @@ async def test_a_run_says_what_it_was(crowd: Crowd, tmp_path: Path, name: str) -
     await written(crowd, tmp_path, 1)
 
     assert (tmp_path / name).stat().st_size > 0
+
+
+def test_every_entry_stands_beside_the_first_or_beside_those_that_are_named() -> None:
+    labels = ["base", "duet", "never"]
+
+    assert list(_pairs(labels, ["base"])) == [("duet", "base"), ("never", "base")]
+    assert list(_pairs(labels, ["base", "never"])) == [
+        ("duet", "base"),
+        ("never", "base"),
+        ("duet", "never"),
+    ]
+    assert list(_pairs(["base"], ["gone"])) == []

@@ -60,7 +60,7 @@ def make_run(seed: int) -> Run:
     windows = {user: [user + 1] for user in range(USERS)}
     replay = Replay(make_moments(), windows, make_bundle(), Rules(round_events=20))
     resolved = Resolved("fake", "sasrec", (), "key", "export", {})
-    return Run(resolved, seed, Trained(Path("bundles"), make_bundle()), replay)
+    return Run("fake", resolved, seed, Trained(Path("bundles"), make_bundle()), replay)
 
 
 def pids(run: Run) -> list[int]:

@@ -1,0 +1,60 @@
+"""What a run plays: methods as they are, or with settings of their own.
+
+An entry is ``duet``, ``duet[device.refresh.rule=never]``, or a name for one of these (`PRESETS`).
+Its text is its label everywhere: in tables, in ``metrics.json``, in the ledger.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from shared_models.contract.errors import BadSetting
+
+PRESETS: Final[Mapping[str, str]] = {
+    "never": "duet[device.refresh.rule=never]",
+    "always-fresh": "duet[device.refresh.rule=always]",
+    "latent": "duet[duet.delivery=code,cloud.codec=i8row]",
+    "dense-only": "duet[duet.delivery=dense]",
+    "whole-model": "duet[duet.delivery=model]",
+    "generator-on-device": "duet[duet.delivery=generator]",
+    "capacity-control": "additive",
+}
+"""Baselines that keep claims about DUET honest, and its cheapest delivery."""
+BASELINES: Final = ("popularity", "base", "finetune", "duet", *PRESETS)
+"""What ``concerto compare --all`` plays."""
+_ENTRY: Final = re.compile(r"([a-z0-9_-]+)(?:\[(.*)\])?", re.IGNORECASE)
+_NEXT_SETTING: Final = re.compile(r",\s*(?=[\w.]+=)")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A method, and what is set for it alone.
+
+    Attributes:
+        label: as the user wrote it.
+        method: the method's name.
+        assignments: ``path=value`` settings over those of the scenario.
+    """
+
+    label: str
+    method: str
+    assignments: tuple[str, ...] = ()
+
+
+def read_entry(text: str) -> Entry:
+    """Read ``method`` or ``method[path=value,path=value]``, or look a preset up.
+
+    Raises:
+        BadSetting: it is neither.
+    """
+    found = _ENTRY.fullmatch(PRESETS.get(text, text))
+    if found is None:
+        raise BadSetting("methods", f"write METHOD or METHOD[path=value,...], got {text!r}")
+    settings = found[2]
+    return Entry(text, found[1], tuple(_NEXT_SETTING.split(settings)) if settings else ())
+
+
+def slug(label: str) -> str:
+    """``label`` as a part of a file's name."""
+    return re.sub(r"[^A-Za-z0-9.=_-]+", "-", label).strip("-")
