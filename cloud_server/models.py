@@ -81,11 +81,14 @@ class Models:
     def _serve(self, bundle: Bundle, trained: Trained | None) -> Served:
         """Start what the method offers."""
         manifest, personalizer, ranker = bundle.manifest, None, None
-        if trained is not None and isinstance(trained.method, Personalizes):
+        if trained is None:
+            return Served(manifest, personalizer, ranker)
+        # A delivery may take everything to the device, which then has nothing to ask for.
+        if isinstance(trained.method, Personalizes) and manifest.uplink is not None:
             personalizer = Personalizer(
                 trained.method, trained.model, bundle.id, manifest, self._settings
             )
-        if trained is not None and isinstance(trained.method, RanksInCloud):
+        if isinstance(trained.method, RanksInCloud):
             ranker = CloudRanker(trained.method, trained.model, manifest.features, self._settings)
         return Served(manifest, personalizer, ranker)
 

@@ -240,6 +240,20 @@ async def test_uploads_need_the_manifest_s_leave(open_cloud: OpenCloud, root: Pa
     )
 
 
+async def test_a_bundle_that_asks_for_nothing_is_served_all_the_same(
+    open_cloud: OpenCloud, root: Path
+) -> None:
+    independent = release(root, make_bundle(uplink=None))
+    async with open_cloud() as cloud:
+        device = cloud.device()
+        welcome = await device.hello(independent)
+
+        answer = await device.ask(refresh=Refresh(items=[1]))
+
+    assert not welcome.HasField("fault")
+    assert answer.fault.message == "the method of this bundle writes no slots"
+
+
 async def test_a_busy_cloud_sheds_devices_and_lets_replays_wait(
     open_cloud: OpenCloud, bundle: Bundle, method: TinyMethod
 ) -> None:
