@@ -1,7 +1,8 @@
 """What a run plays: methods as they are, or with settings of their own.
 
 An entry is ``duet``, ``duet[device.refresh.rule=never]``, or a name for one of these (`PRESETS`).
-Its text is its label everywhere: in tables, in ``metrics.json``, in the ledger.
+That text is its label in tables, in ``metrics.json``, in the ledger; ``stale: duet[...]`` gives it
+another one.
 """
 
 import re
@@ -23,6 +24,7 @@ PRESETS: Final[Mapping[str, str]] = {
 """Baselines that keep claims about DUET honest, and its cheapest delivery."""
 BASELINES: Final = ("popularity", "base", "finetune", "duet", *PRESETS)
 """What ``concerto compare --all`` plays."""
+_LABEL: Final = re.compile(r"([^\[\]:]+):\s+(.*)")
 _ENTRY: Final = re.compile(r"([a-z0-9_-]+)(?:\[(.*)\])?", re.IGNORECASE)
 _NEXT_SETTING: Final = re.compile(r",\s*(?=[\w.]+=)")
 
@@ -32,7 +34,7 @@ class Entry:
     """A method, and what is set for it alone.
 
     Attributes:
-        label: as the user wrote it.
+        label: what it is called.
         method: the method's name.
         assignments: ``path=value`` settings over those of the scenario.
     """
@@ -43,16 +45,18 @@ class Entry:
 
 
 def read_entry(text: str) -> Entry:
-    """Read ``method`` or ``method[path=value,path=value]``, or look a preset up.
+    """Read ``method``, ``method[path=value,path=value]`` or a preset, with or without a label.
 
     Raises:
-        BadSetting: it is neither.
+        BadSetting: it is none of these.
     """
-    found = _ENTRY.fullmatch(PRESETS.get(text, text))
+    named = _LABEL.fullmatch(text)
+    label, what = (named[1], named[2]) if named else (text, text)
+    found = _ENTRY.fullmatch(PRESETS.get(what, what))
     if found is None:
         raise BadSetting("methods", f"write METHOD or METHOD[path=value,...], got {text!r}")
     settings = found[2]
-    return Entry(text, found[1], tuple(_NEXT_SETTING.split(settings)) if settings else ())
+    return Entry(label, found[1], tuple(_NEXT_SETTING.split(settings)) if settings else ())
 
 
 def slug(label: str) -> str:

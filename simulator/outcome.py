@@ -24,6 +24,7 @@ class Outcome:
         complete: whether the whole log was played; traffic is known only then.
         metrics: by name.
         sources: how many rankings were made with what.
+        asks: rankings for which the cloud was asked, answered or not.
         latencies: float32, measured seconds of each ranking.
         accounts: the last word of each device process.
         seconds: measured, of the whole replay.
@@ -36,6 +37,7 @@ class Outcome:
     complete: bool
     metrics: Mapping[str, UserMetric]
     sources: Mapping[str, int]
+    asks: int
     latencies: Float32Array
     accounts: tuple[Account, ...]
     seconds: float
@@ -57,6 +59,7 @@ def outcome_of(run: Run, users: int) -> Outcome:
         complete=bool(run.accounts),
         metrics=evaluate(tally.evaluated(), users),
         sources=tally.source_counts(),
+        asks=tally.asked,
         latencies=tally.seconds[tally.ranked],
         accounts=tuple(run.accounts),
         seconds=run.seconds,

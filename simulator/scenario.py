@@ -86,17 +86,19 @@ class Scenario(_Settings):
 
     @model_validator(mode="after")
     def _settings_belong_to_methods(self) -> Self:
-        played = {read_entry(text).method for text in self.methods}
-        for name in self.settings.keys() - played:
+        entries = [read_entry(text) for text in self.methods]
+        if len({slug(entry.label) for entry in entries}) < len(entries):
+            raise ValueError("two entries have names that are alike")
+        for name in self.settings.keys() - {entry.method for entry in entries}:
             raise ValueError(f"there are settings for {name!r}, which is not among the methods")
-        for label in set(self.against) - set(self.methods):
+        for label in set(self.against) - {entry.label for entry in entries}:
             raise ValueError(f"{label!r} is to be compared with, but it is not among the methods")
         return self
 
     @property
     def folder(self) -> Path:
         """Where the results go."""
-        entries = "-".join(map(slug, self.methods))
+        entries = "-".join(slug(read_entry(text).label) for text in self.methods)
         if len(entries) > _LONG_NAME:
             entries = f"{len(self.methods)}-entries"
         return self.out or Path("runs") / ".".join([entries, self.trunk.name, Path(self.log).stem])
@@ -104,7 +106,7 @@ class Scenario(_Settings):
     @property
     def references(self) -> tuple[str, ...]:
         """The entries that others are compared with."""
-        return self.against or self.methods[:1]
+        return self.against or (read_entry(self.methods[0]).label,)
 
     @property
     def cloud_flags(self) -> list[str]:

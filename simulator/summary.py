@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import numpy as np
+from rich.markup import escape
 from rich.table import Table
 
 from shared_models.contract.metrics import (
@@ -61,19 +62,20 @@ def table(summary: Json) -> Table:
     """The summary as people read it: a row for each method, 95 % intervals below the figures."""
     shown = Table(box=None)
     shown.add_column("method")
-    for column in (*SHOWN, "up/rec", "down/rec", "p50 ms", "p95 ms"):
+    for column in (*SHOWN, "asks", "up/rec", "down/rec", "p50 ms", "p95 ms"):
         shown.add_column(column, justify="right", no_wrap=True)
     for name, found in summary["methods"].items():
         latency = found["latency_ms"]
         shown.add_row(
-            name if found["complete"] else f"{name} (cut short)",
+            escape(name if found["complete"] else f"{name} (cut short)"),
             *(_interval_text(found[metric]) for metric in SHOWN.values()),
+            _number_text(found["asks_per_rec"], ".0%"),
             *(_number_text(found[f"bytes_{way}_per_rec"], ",.0f", " B") for way in ("up", "down")),
             *(_number_text(latency[quantile], ".2f") for quantile in ("p50", "p95")),
         )
     for found in summary["differences"].values():
         cells = (_interval_text(found[metric], sign="+") for metric in SHOWN.values())
-        shown.add_row(f"{found['entry']} - {found['against']}", *cells)
+        shown.add_row(escape(f"{found['entry']} - {found['against']}"), *cells)
     return shown
 
 
@@ -96,6 +98,7 @@ def _method(runs: Sequence[Outcome]) -> Json:
         **{name: _over_seeds(runs, name) for name in runs[0].metrics},
         **_bytes_per_recommendation(runs),
         "latency_ms": _latency([run.latencies for run in runs]),
+        "asks_per_rec": sum(run.asks for run in runs) / sum(run.recommendations for run in runs),
         "sources": {name: sum(run.sources[name] for run in runs) for name in runs[0].sources},
         "recommendations": sum(run.recommendations for run in runs),
         "seeds": [run.seed for run in runs],

@@ -118,6 +118,12 @@ class Tally:
         rows, log = self._places(about), self._moments
         return Ranked(log.user[about], log.sizes[about], log.labels[rows], self.scores[rows])
 
+    @property
+    def asked(self) -> int:
+        """Number of rankings for which the cloud was asked, answered or not."""
+        asking = (simulation_pb2.DECISION_REFRESH, simulation_pb2.DECISION_ASK_CLOUD)
+        return int(np.isin(self.decisions, asking).sum())
+
     def source_counts(self) -> dict[str, int]:
         """How many rankings were made with what."""
         return {name: int((self.sources == number).sum()) for number, name in SOURCES.items()}

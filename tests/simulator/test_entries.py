@@ -31,6 +31,15 @@ def test_a_preset_keeps_its_name() -> None:
     assert entry.assignments == ("device.refresh.rule=never",)
 
 
+def test_an_entry_can_have_a_name() -> None:
+    entry = read_entry("5 events old: duet[device.uplink_lag=5]")
+    scenario = compose(None, {"methods": ["the base: base", "duet"], "against": ["the base"]})
+
+    assert entry == Entry("5 events old", "duet", ("device.uplink_lag=5",))
+    assert read_entry("cheap: latent").method == "duet"
+    assert scenario.references == ("the base",)
+
+
 @pytest.mark.parametrize("text", ["", "duet[", "duet]x[", "two words"])
 def test_what_is_no_entry_is_refused(text: str) -> None:
     with pytest.raises(BadSetting, match="METHOD"):
@@ -65,6 +74,11 @@ def test_what_all_entries_share_is_no_setting_of_one(setting: str) -> None:
 
     with pytest.raises(UnknownName, match="setting of the entry"):
         narrowed(compose(None, {"methods": [entry.label]}), entry)
+
+
+def test_two_entries_cannot_have_names_that_are_alike() -> None:
+    with pytest.raises(BadSetting, match="alike"):
+        compose(None, {"methods": ["a b: base", "a-b: duet"]})
 
 
 def test_only_what_is_played_can_be_compared_with() -> None:

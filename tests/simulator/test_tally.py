@@ -3,7 +3,12 @@
 import numpy as np
 import pytest
 
-from protos.v1.simulation_pb2 import SOURCE_DEFAULT_WEIGHTS, SOURCE_STALE_OVERLAY, Rankings
+from protos.v1.simulation_pb2 import (
+    DECISION_SCORE,
+    SOURCE_DEFAULT_WEIGHTS,
+    SOURCE_STALE_OVERLAY,
+    Rankings,
+)
 from shared_models.contract.errors import RunFailed
 from simulator.tally import Tally
 from tests.simulator.conftest import make_moments, make_rankings
@@ -39,6 +44,16 @@ def test_the_age_of_an_overlay_is_told_only_where_there_was_one(tally: Tally) ->
 
     assert frame["source"].to_list() == ["default-weights", "stale-overlay"]
     assert frame["overlay_age"].to_list() == [None, 3]
+
+
+def test_what_asked_the_cloud_is_counted(tally: Tally) -> None:
+    silent = report(tally, 0)
+    silent.decisions[0] = DECISION_SCORE
+    tally.enter(0, silent)
+    tally.enter(0, report(tally, 1, 2))
+
+    assert tally.asked == 2
+    assert tally.frame()["decision"].to_list() == ["score", "refresh", "refresh"]
 
 
 def test_a_moment_is_ranked_once(tally: Tally) -> None:
