@@ -16,7 +16,7 @@ Run = Callable[..., dict[str, Any]]
 
 
 def command(
-    module: str, *arguments: str, cache: Path, timeout: float = 170
+    module: str, *arguments: str, cache: Path, timeout: float = 500
 ) -> subprocess.CompletedProcess[str]:
     """``python -m module arguments``, with a cache of its own."""
     return subprocess.run(

@@ -18,7 +18,7 @@ from simulator.stage import DEVICE
 from simulator.tally import Tally
 from simulator.windows import initial_windows
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(600)]
 UPLOADING = Scenario(
     methods=("duet",),
     log="synthetic",
