@@ -1,39 +1,36 @@
-"""From a trained method to a bundle: torch to ONNX, proved in onnxruntime before it is written.
+"""From a trained method to a bundle: every graph is proved in onnxruntime before it is written."""
 
-The recipe and its traps were measured: torch's dynamo exporter, every size but the slots' dynamic,
-no metadata (the exporter writes stack traces of the cloud's source into each node), a full check.
-"""
-
-import inspect
-import logging
-import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-import numpy as np
-import onnx
 import onnxruntime
 import torch
 from torch import Tensor, nn
 
+from shared_models import gradient
 from shared_models.contract.bundle import (
     DEFAULTS,
+    LEARNING_VECTOR,
     TEST_VECTOR,
-    TOLERANCE,
     Bundle,
     arrays_to_bytes,
+    same,
 )
 from shared_models.contract.errors import BundleRefused
 from shared_models.contract.tensors import Float32Array, TensorSpec
-from shared_models.method import Method, ScorerExport
+from shared_models.graphs import PROBES, probe, to_onnx
+from shared_models.method import LearnerExport, Learns, Method, ScorerExport
 
-OPSET: Final = 20
 SCORER_FILE: Final = "scorer.onnx"
-_PROBES: Final = ((1, 0, 5), (1, 10, 100), (3, 4, 7), (8, 10, 1))
-"""Rows, items in the window and candidates that an exported graph is compared on."""
+GRAD_FILE: Final = "grad.onnx"
+_SIZES: Final = {
+    "event_ids": {0: "batch", 1: "length"},
+    "candidate_ids": {0: "batch", 1: "choice"},
+}
 
 
 def compile_bundle(method: Method, model: nn.Module, log_hash: str) -> Bundle:
-    """Export ``model`` and freeze it with its manifest, defaults and test vector.
+    """Export ``model`` and freeze it with its manifest, defaults and test vectors.
 
     Args:
         method: what trained it.
@@ -41,122 +38,78 @@ def compile_bundle(method: Method, model: nn.Module, log_hash: str) -> Bundle:
         log_hash: names the prepared log that it was trained on.
 
     Raises:
-        BundleRefused: the graph does not reproduce torch.
+        BundleRefused: a graph does not reproduce torch.
     """
     model = model.cpu().eval()
     exported = method.export(model)
-    graph = scorer_graph(exported, method.config.features.window)
-    prove(graph, exported, method)
     slots = {name: value.detach().numpy() for name, value in exported.slots.items()}
     specs = [TensorSpec(name=name, shape=value.shape) for name, value in slots.items()]
+    learner = method.learner(model) if isinstance(method, Learns) else None
     files = {
-        SCORER_FILE: graph,
+        SCORER_FILE: proved_scorer(exported, method),
         TEST_VECTOR: arrays_to_bytes(_test_vector(exported, method)),
         **({DEFAULTS: arrays_to_bytes(slots)} if slots else {}),
+        **(_learning_files(exported, learner, method) if learner else {}),
+    }
+    graphs = {
+        "scorer": _ports(SCORER_FILE, specs),
+        **({"grad": gradient.ports(GRAD_FILE, specs)} if learner else {}),
     }
     manifest = {
         "method": method.name,
         "config": method.config.model_dump(mode="json"),
         "log_hash": log_hash,
         "features": method.config.features.model_dump(),
-        "graphs": {"scorer": _ports(specs)},
+        "graphs": graphs,
         "slots": [spec.model_dump() for spec in specs],
         "refresh": method.config.refresh.model_dump(),
         "uplink": method.config.uplink and method.config.uplink.model_dump(),
+        "learning": learner and learner.spec.model_dump(),
         "uploads": method.config.uploads,
     }
     return Bundle.make(manifest, files)
 
 
-def scorer_graph(exported: ScorerExport, window: int) -> bytes:
-    """The scorer as ONNX bytes, batch, window and candidates dynamic."""
-    events = torch.ones(2, window, dtype=torch.int64)
-    candidates = torch.ones(2, 3, dtype=torch.int64)
-    slots = tuple(value.detach() for value in exported.slots.values())
-    batch, length, choice = (torch.export.Dim(name) for name in ("batch", "length", "choice"))
-    dynamic: list[Any] = [{0: batch, 1: length}, {0: batch, 1: choice}]
-    shapes = (*dynamic, tuple({} for _ in slots)) if _takes_slots(exported.scorer) else (*dynamic,)
-    with warnings.catch_warnings(), _quiet_exporter():
-        warnings.simplefilter("ignore")
-        # The module itself, not an exported program: only so does a GRU keep its length dynamic.
-        program = torch.onnx.export(
-            exported.scorer,
-            (events, candidates, *slots),
-            dynamo=True,
-            dynamic_shapes=shapes,
-            opset_version=OPSET,
-            input_names=["event_ids", "candidate_ids", *exported.slots],
-            output_names=["scores"],
-            external_data=False,
-            verbose=False,
-        )
-    if program is None:
-        raise BundleRefused("torch exported nothing")
-    return strip(program.model_proto.SerializeToString())
+def proved_scorer(exported: ScorerExport, method: Method) -> bytes:
+    """The scorer as ONNX bytes, batch, window and candidates dynamic.
 
-
-def strip(graph: bytes) -> bytes:
-    """``graph`` without names of source files, doc strings and inferred shapes; fully checked."""
-    model = onnx.load_from_string(graph)
-    model.producer_name = model.producer_version = model.doc_string = ""
-    del model.metadata_props[:]
-    del model.graph.metadata_props[:]
-    del model.graph.value_info[:]
-    model.graph.doc_string = ""
-    for part in (*model.graph.node, *model.graph.initializer, *model.graph.input):
-        part.doc_string = ""
-        del part.metadata_props[:]
-    onnx.checker.check_model(model, full_check=True)
-    return bytes(model.SerializeToString(deterministic=True))
+    Raises:
+        BundleRefused: it does not reproduce torch.
+    """
+    events = torch.ones(2, method.config.features.window, dtype=torch.int64)
+    example = {"event_ids": events, "candidate_ids": torch.ones(2, 3, dtype=torch.int64)}
+    slots = {name: value.detach() for name, value in exported.slots.items()}
+    graph = to_onnx(exported.scorer, example, slots, ["scores"], _SIZES)
+    prove(graph, exported, method)
+    return graph
 
 
 def prove(graph: bytes, exported: ScorerExport, method: Method) -> None:
     """Compare ``graph`` with torch on several sizes, the empty window among them.
 
     Raises:
-        BundleRefused: a slot lost its name, or a score differs by more than `TOLERANCE`.
+        BundleRefused: a slot lost its name, or a score differs by more than the tolerance.
     """
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
     inputs = {port.name for port in session.get_inputs()}
     wanted = {"event_ids", "candidate_ids", *exported.slots}
     if inputs != wanted:
         raise BundleRefused(f"the graph reads {sorted(inputs)}, not {sorted(wanted)}")
-    for probe in _PROBES:
-        feeds = _probe(exported, method, *probe)
-        got = session.run(["scores"], feeds)[0]
-        if not same_scores(got, _torch_scores(exported, feeds)):
-            raise BundleRefused(f"the graph differs from torch for (rows, window, C) = {probe}")
+    for size in PROBES:
+        feeds = probe(method.config.features, exported.slots, size)
+        if not same(session.run(["scores"], feeds)[0], _torch_scores(exported, feeds)):
+            raise BundleRefused(f"the graph differs from torch for (rows, T, known, C) = {size}")
 
 
-def same_scores(got: Float32Array, expected: Float32Array) -> bool:
-    """Whether all differences stay within the project's one tolerance."""
-    bound = TOLERANCE * np.maximum(1, np.abs(expected))
-    return bool(np.isfinite(got).all() and (np.abs(got - expected) <= bound).all())
+def _learning_files(
+    exported: ScorerExport, learner: LearnerExport, method: Method
+) -> dict[str, bytes]:
+    graph = gradient.proved_gradient(exported, learner, method.config.features)
+    vector = gradient.learning_vector(exported, method.config.features)
+    return {GRAD_FILE: graph, LEARNING_VECTOR: arrays_to_bytes(vector)}
 
 
-def _takes_slots(scorer: nn.Module) -> bool:
-    kinds = (p.kind for p in inspect.signature(scorer.forward).parameters.values())
-    return inspect.Parameter.VAR_POSITIONAL in kinds
-
-
-def _probe(
-    exported: ScorerExport, method: Method, rows: int, known: int, choice: int
-) -> dict[str, Any]:
-    """Feeds with ``known`` items in each window, and slots moved away from their defaults."""
-    rng = np.random.default_rng(rows * 100 + choice)
-    features = method.config.features
-    events = np.zeros((rows, features.window), dtype=np.int64)
-    known = min(known, features.window)
-    events[:, :known] = rng.integers(1, features.items + 1, (rows, known))
-    slots = {name: value.detach().numpy() for name, value in exported.slots.items()}
-    return {
-        "event_ids": events,
-        "candidate_ids": rng.integers(1, features.items + 1, (rows, choice)),
-        **{n: v + 0.1 * rng.standard_normal(v.shape, np.float32) for n, v in slots.items()},
-    }
-
-
-def _torch_scores(exported: ScorerExport, feeds: dict[str, Any]) -> Float32Array:
+def _torch_scores(exported: ScorerExport, feeds: Mapping[str, Any]) -> Float32Array:
     with torch.inference_mode():
         scores: Tensor = exported.scorer(*(torch.from_numpy(feed) for feed in feeds.values()))
     array: Float32Array = scores.numpy()
@@ -164,14 +117,15 @@ def _torch_scores(exported: ScorerExport, feeds: dict[str, Any]) -> Float32Array
 
 
 def _test_vector(exported: ScorerExport, method: Method) -> dict[str, Any]:
-    feeds = _probe(exported, method, 2, method.config.features.window - 1, 7)
+    window = method.config.features.window
+    feeds = probe(method.config.features, exported.slots, (2, window, window - 1, 7))
     feeds["event_ids"][1] = 0
     return {**feeds, "scores": _torch_scores(exported, feeds)}
 
 
-def _ports(slots: list[TensorSpec]) -> dict[str, Any]:
+def _ports(file: str, slots: Sequence[TensorSpec]) -> dict[str, Any]:
     return {
-        "file": SCORER_FILE,
+        "file": file,
         "inputs": [
             TensorSpec(name="event_ids", dtype="int64", shape=("batch", "length")),
             TensorSpec(name="candidate_ids", dtype="int64", shape=("batch", "choice")),
@@ -179,17 +133,3 @@ def _ports(slots: list[TensorSpec]) -> dict[str, Any]:
         ],
         "outputs": [TensorSpec(name="scores", shape=("batch", "choice"))],
     }
-
-
-class _quiet_exporter:  # noqa: N801 - reads as the context manager that it is
-    """The exporter logs its progress as warnings; only errors are news."""
-
-    def __enter__(self) -> None:
-        self._loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript")]
-        self._levels = [logger.level for logger in self._loggers]
-        for logger in self._loggers:
-            logger.setLevel(logging.ERROR)
-
-    def __exit__(self, *_: object) -> None:
-        for logger, level in zip(self._loggers, self._levels, strict=True):
-            logger.setLevel(level)

@@ -10,6 +10,7 @@ from shared_models.contract.bundle import (
     TOLERANCE,
     Bundle,
     BundleStore,
+    LearningSpec,
     Manifest,
     RefreshRule,
     read_bundle,
@@ -63,6 +64,7 @@ def facts(bundle: Bundle) -> dict[str, str]:
         "items": f"{manifest.features.items:,}, window {manifest.features.window}",
         "refresh": rule(manifest.refresh),
         "uplink": uplink,
+        "learning": learning(manifest.learning),
         "uploads": "the events that it sees" if manifest.uploads else "nothing",
         "slots": ", ".join(f"{slot.name} {slot}" for slot in manifest.slots) or "none",
     }
@@ -77,6 +79,17 @@ def rule(refresh: RefreshRule) -> str:
     }[refresh.rule]
     oldest = f", believed for {refresh.max_age} events" if refresh.max_age is not None else ""
     return when + oldest
+
+
+def learning(spec: LearningSpec | None) -> str:
+    """How devices train, in words."""
+    if spec is None:
+        return "nothing"
+    often = "each event" if spec.every == 1 else f"every {spec.every} events"
+    return (
+        f"after {often}, {spec.steps} x Adam at {spec.rate:g} on the newest {spec.rows} events "
+        f"with {spec.negatives} negatives"
+    )
 
 
 def _ports(manifest: Manifest) -> Table:

@@ -25,6 +25,7 @@ class Outcome:
         metrics: by name.
         sources: how many rankings were made with what.
         latencies: float32, measured seconds of each ranking.
+        learning: float32, measured seconds of learning after each ranking.
         accounts: the last word of each device process.
         seconds: measured, of the whole replay.
     """
@@ -37,6 +38,7 @@ class Outcome:
     metrics: Mapping[str, UserMetric]
     sources: Mapping[str, int]
     latencies: Float32Array
+    learning: Float32Array
     accounts: tuple[Account, ...]
     seconds: float
 
@@ -44,6 +46,11 @@ class Outcome:
     def recommendations(self) -> int:
         """Completed rankings, stale and default ones included."""
         return len(self.latencies)
+
+    @property
+    def state_bytes(self) -> list[int]:
+        """What each device kept for its user at the run's end: slot values and learning's own."""
+        return [kept.count for account in self.accounts for kept in account.done.state_bytes]
 
 
 def outcome_of(run: Run, users: int) -> Outcome:
@@ -58,6 +65,7 @@ def outcome_of(run: Run, users: int) -> Outcome:
         metrics=evaluate(tally.evaluated(), users),
         sources=tally.source_counts(),
         latencies=tally.seconds[tally.ranked],
+        learning=tally.learning_seconds[tally.ranked],
         accounts=tuple(run.accounts),
         seconds=run.seconds,
     )
