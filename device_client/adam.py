@@ -38,8 +38,9 @@ class Adam:
         Returns:
             False where the gradient or its square is not finite: everything stays as it was.
         """
-        if not np.isfinite(gradient @ gradient):
-            return False
+        with np.errstate(over="ignore"):
+            if not np.isfinite(gradient @ gradient):
+                return False
         self.steps += 1
         # Python's floats: in float32 the corrections alone would be wrong in the fifth digit.
         correction = 1 - spec.beta1**self.steps

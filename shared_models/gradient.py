@@ -41,7 +41,8 @@ _SIZES: Final = {
 
 def weighted_loss(logits_BC: Tensor, labels_BC: Tensor, weights_B: Tensor) -> Tensor:
     """Binary cross-entropy, the mean over candidates and the weighted mean over rows."""
-    losses_BC = functional.binary_cross_entropy_with_logits(logits_BC, labels_BC, reduction="none")
+    # torch's own form is exported as the log of a sigmoid, which is infinite from -104 on.
+    losses_BC = functional.softplus(logits_BC) - labels_BC * logits_BC
     return (losses_BC.mean(1) * weights_B).sum() / weights_B.sum()
 
 
