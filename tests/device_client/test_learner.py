@@ -142,16 +142,6 @@ async def test_a_device_ranks_with_what_it_has_learned(settings: DeviceSettings)
     np.testing.assert_allclose(learned, EYE - 0.05 * np.sign(gradient), atol=1e-4)
 
 
-async def test_what_was_taken_becomes_likelier(settings: DeviceSettings) -> None:
-    device = device_of(settings, items=(1, 2, 4), steps=20)
-    before = (await device.rank([4, 9, 10, 11])).scores
-
-    await live(device, 1, 2, 4, 1, 2)
-    after = (await device.rank([4, 9, 10, 11])).scores
-
-    assert after[0] - after[1:].mean() > before[0] - before[1:].mean()
-
-
 async def test_an_event_is_learned_from_once_however_often_the_app_asks(
     settings: DeviceSettings,
 ) -> None:

@@ -7,9 +7,9 @@ from typing import Any
 import polars as pl
 import pytest
 
-from tests.e2e.conftest import METHODS
+from tests.e2e.conftest import COMPARED
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(420)]
 
 
 def found(out: Path, name: str = "metrics.json") -> dict[str, Any]:
@@ -101,7 +101,7 @@ def test_finetune_learns_on_the_device_and_costs_no_traffic(compared: Path) -> N
 def test_the_result_does_not_depend_on_the_number_of_processes(
     compared: Path, concerto_run: Any, tmp_path: Path, devices: int
 ) -> None:
-    metrics = concerto_run(tmp_path / "again", *METHODS, "--devices", str(devices))
+    metrics = concerto_run(tmp_path / "again", *COMPARED, "--devices", str(devices))
 
     assert comparable(metrics) == comparable(found(compared))
     assert payload(tmp_path / "again").equals(payload(compared))
