@@ -18,7 +18,7 @@ from torch import nn
 
 from cloud_server.dataset import Behaviour
 from shared_models.contract.tensors import Int64Array
-from shared_models.export import CONTROLLER_OUTPUTS, Calibration
+from shared_models.control import OUTPUTS, Calibration
 from shared_models.layers.sequence import cut_windows
 from shared_models.logs.prepared import PreparedLog
 
@@ -41,7 +41,7 @@ def calibrated(controller: nn.Module, log: PreparedLog, uplink: int) -> Calibrat
     played = [_outputs(controller, windows_TG) for windows_TG in _windows(log, uplink)]
     return {
         name: tuple(thresholds([outputs[index] for outputs in played]).tolist())
-        for index, name in enumerate(CONTROLLER_OUTPUTS)
+        for index, name in enumerate(OUTPUTS)
     }
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from grpc import aio
 
+from device_client.client import DeviceClient
 from device_client.control import Page, Simulation, account
 from device_client.grpc_cloud import OPTIONS, GrpcCloud
 from device_client.host import Host, hosted
@@ -94,11 +95,19 @@ class Run:
         candidates = self._candidates(moment)
         start = self._clock()
         ranking = await device.rank(candidates, moment.at)
-        ranked = self._clock()
+        seconds, learning = self._clock() - start, 0.0
         for item in moment.outcome:
             await device.observe(Event(item, moment.at))
-        learning = self._clock() - ranked if device.learns else 0.0
-        page.add(moment.index, ranking, ranked - start, learning)
+            learning += self._learned(device)
+        page.add(moment.index, ranking, seconds, learning)
+
+    def _learned(self, device: DeviceClient) -> float:
+        """Let ``device`` learn, and say how long it took; uploading is no part of it."""
+        if not device.learns:
+            return 0.0
+        start = self._clock()
+        device.learn()
+        return self._clock() - start
 
     def _candidates(self, moment: plane.Moment) -> Int64Array:
         if not moment.candidates:

@@ -1,7 +1,7 @@
 """A device: ranks on its own, asks its cloud when that is due, and goes on without it.
 
 One page tells the whole story: the window, the decision, the refresh, the overlay, one run of the
-scorer, the ranking with its provenance, and only then what the user took.
+scorer, the ranking with its provenance, and only then what the user took, and learning from it.
 """
 
 import asyncio
@@ -16,6 +16,7 @@ from device_client.backoff import delays
 from device_client.cloud import Cloud, Identity
 from device_client.controller import OUTPUTS, Situation, decide
 from device_client.history import History
+from device_client.learner import Learned
 from device_client.outbox import Outbox
 from device_client.overlays import Overlays
 from device_client.scorer import Scorer
@@ -48,6 +49,7 @@ class DeviceClient:
         "_cloud",
         "_decide",
         "_history",
+        "_learned",
         "_outbox",
         "_overlays",
         "_rankings",
@@ -76,6 +78,7 @@ class DeviceClient:
         self._history = History(settings.memory(manifest), items)
         self._overlays = Overlays(scorer.bundle_id, manifest.slots, self._rule.max_age)
         self._outbox = Outbox(settings.outbox, settings.upload_batch) if manifest.uploads else None
+        self._learned = Learned(scorer.learner, user, settings.seed) if scorer.learner else None
         self._refreshed_at: int | None = None
         self._refreshed_items: Sequence[int] = _NO_ITEMS
         self._rankings = self._spent = 0
@@ -83,7 +86,12 @@ class DeviceClient:
     @property
     def learns(self) -> bool:
         """Whether it trains slots on what its user takes."""
-        return self._scorer.manifest.learning is not None
+        return self._learned is not None
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of the slot values, and of what learning keeps beside them."""
+        return self._overlays.nbytes + (self._learned.nbytes if self._learned else 0)
 
     @property
     def events_seen(self) -> int:
@@ -113,10 +121,13 @@ class DeviceClient:
         obeyed = decision is Decision.SCORE
         if decision is Decision.REFRESH:
             obeyed, receipt = await self._refresh(at)
-        overlay = self._overlays.current(self.events_seen)
+        learned = self._learned.overlay if self._learned else None
+        overlay = learned or self._overlays.current(self.events_seen)
         features = self._scorer.manifest.features
         window = features.encode_window(self._history.window(features.window))
         scores = self._scorer.score(window, slate, overlay)
+        if learned:
+            return self._ranking(slate, scores, Source.LEARNED_WEIGHTS, None, decision, receipt)
         source = _source(overlay, obeyed=obeyed)
         return self._ranking(slate, scores, source, overlay, decision, receipt)
 
@@ -136,6 +147,14 @@ class DeviceClient:
         outbox.add(event)
         if outbox.is_due:
             await self._upload(outbox)
+
+    def learn(self) -> None:
+        """Train the slots on what the user took lately, where a round is due and not yet done.
+
+        Apart from `observe`, so that the app chooses when the device is idle enough for it.
+        """
+        if self._learned is not None:
+            self._learned.study(self._history)
 
     async def flush(self) -> None:
         """Hand over every event that waits; waits for a missing cloud up to ``flush_s``.

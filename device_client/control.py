@@ -107,11 +107,13 @@ class Page:
 def account(host: Host, ledger: DeviceLedger) -> plane.RunDone:
     """What a run took on this process."""
     handed = ((user, device.events_handed_over) for user, device in host.devices.items())
+    kept = ((user, device.state_bytes) for user, device in host.devices.items())
     return plane.RunDone(
         traffic=_traffic(ledger),
         modules=sorted({name.partition(".")[0] for name in sys.modules}),
         resident_bytes=_resident_bytes(),
         observed=[plane.UserCount(user=user, count=count) for user, count in handed if count],
+        state_bytes=[plane.UserCount(user=user, count=count) for user, count in kept],
     )
 
 

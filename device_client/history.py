@@ -34,6 +34,10 @@ class History:
         self.events_seen += 1
         del self._items[: -self._bound]
 
+    def everything(self) -> list[int]:
+        """All that is remembered, oldest first."""
+        return self._items.tolist()
+
     def window(self, length: int, lag: int = 0) -> list[int]:
         """The newest ``length`` items as they were ``lag`` events ago, oldest first."""
         stop = max(len(self._items) - lag, 0)

@@ -67,6 +67,7 @@ async def answer(host: Host, line: Line) -> dict[str, Any]:
         ranking = await device.rank(line.rank, line.at)
         return {"user": line.user, **_told(ranking)}
     await device.observe(Event(line.observe, line.at))
+    device.learn()
     return {"user": line.user, "events_seen": device.events_seen}
 
 

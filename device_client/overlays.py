@@ -46,6 +46,11 @@ class Overlays:
             return None
         return self._last
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the slot values that are kept."""
+        return sum(value.nbytes for value in self._last.slots.values()) if self._last else 0
+
     def clear(self) -> None:
         """Go back to the bundle's defaults."""
         self._last = None

@@ -44,9 +44,19 @@ class Graph:
         Raises:
             BundleRefused: the graph does not run on them.
         """
+        return self.run_all([output], feeds)[0]
+
+    def run_all(
+        self, outputs: Sequence[str], feeds: Mapping[str, np.ndarray[Any, Any]]
+    ) -> list[Float32Array]:
+        """Some outputs, in this order.
+
+        Raises:
+            BundleRefused: the graph does not run on them.
+        """
         with _translated():
-            result: Float32Array = self._session.run([output], feeds)[0]
-        return result
+            results: list[Float32Array] = self._session.run(list(outputs), feeds)
+        return results
 
     def check_ports(self, spec: GraphSpec) -> None:
         """Compare names, types and constant sizes with what the manifest promises.

@@ -7,9 +7,10 @@ from typing import Any, Final
 
 import numpy as np
 
+from device_client.learner import Learner
 from device_client.runtime import Graph, load_session
 from device_client.settings import DeviceSettings
-from shared_models.contract.bundle import TEST_VECTOR, TOLERANCE, Arrays, Bundle
+from shared_models.contract.bundle import TEST_VECTOR, Arrays, Bundle, same
 from shared_models.contract.errors import BundleRefused
 from shared_models.contract.features import encode_windows
 from shared_models.contract.overlay import Overlay
@@ -33,6 +34,7 @@ class Scorer:
         bundle_id: the bundle's id.
         manifest: what the bundle says of itself.
         provider: the execution provider that is really in use.
+        learner: trains its slots, where the manifest says that devices learn.
 
     Raises:
         BadSetting: a provider that is not here.
@@ -48,6 +50,8 @@ class Scorer:
         self._defaults = bundle.defaults
         self.bundle_id, self.manifest = bundle.id, bundle.manifest
         self.provider = self._graph.provider
+        learning = bundle.manifest.learning
+        self.learner = Learner(bundle, learning, providers) if learning else None
 
     def score(
         self, window: Int64Array, candidates: Int64Array, overlay: Overlay | None = None
@@ -105,7 +109,7 @@ class Scorer:
         return load_session(self._bundle.graph(_CONTROLLER), self._providers)
 
     def verify(self) -> None:
-        """Compare the graph with the manifest, and its scores with the test vector's.
+        """Compare the graphs with the manifest, and what they compute with the test vectors.
 
         Raises:
             BundleRefused: they differ.
@@ -119,10 +123,12 @@ class Scorer:
         expected = vector[_SCORES]
         feeds = {name: array for name, array in vector.items() if name != _SCORES}
         scores = self._graph.run(_SCORES, feeds)
-        if not _same(scores, expected):
+        if not same(scores, expected):
             raise BundleRefused(
                 f"bundle {self.bundle_id[:12]} does not reproduce its test vector on this device"
             )
+        if self.learner:
+            self.learner.verify()
 
     def _check_names(self, what: str, arrays: Arrays, wanted: Iterable[str]) -> None:
         if set(arrays) != set(wanted):
@@ -143,12 +149,3 @@ def activate(bundle: Bundle, settings: DeviceSettings) -> Scorer:
     scorer.verify()
     _log.info("bundle %s is active on %s", bundle.id[:12], scorer.provider)
     return scorer
-
-
-def _same(got: Float32Array, expected: np.ndarray[Any, Any]) -> bool:
-    bound = TOLERANCE * np.maximum(1, np.abs(expected))
-    return bool(
-        got.shape == expected.shape
-        and np.isfinite(got).all()
-        and (np.abs(got - expected) <= bound).all()
-    )

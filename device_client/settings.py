@@ -58,7 +58,9 @@ class DeviceSettings(BaseSettings):
         0,
         description="For studies: an uplink ends this many events ago, so overlays have that age.",
     )
-    seed: NonNegativeInt = Field(0, description="Of what devices draw: the refresh rule random.")
+    seed: NonNegativeInt = Field(
+        0, description="Of what devices draw: the refresh rule random, and negatives."
+    )
     in_flight: PositiveInt = Field(64, description="Users that rank at the same time.")
     open_sessions: PositiveInt = Field(
         128, description="Most sessions kept open; the longest unused one makes room."
@@ -98,9 +100,11 @@ class DeviceSettings(BaseSettings):
         return _calibrated(manifest.refresh.model_copy(update=ours), manifest)
 
     def memory(self, manifest: Manifest) -> int:
-        """Newest items that a device must remember to fill the scorer's window and the uplink."""
+        """Newest items that a device must remember for the scorer, the uplink and learning."""
+        window, learning = manifest.features.window, manifest.learning
         uplink = manifest.uplink.items + self.uplink_lag if manifest.uplink else 0
-        return max(manifest.features.window, uplink)
+        # Each event that is learned from has the window before it.
+        return max(window, uplink, learning.rows + window if learning else 0)
 
     def overridden(self, text: str) -> "DeviceSettings":
         """These settings under those of a JSON object; an empty text changes nothing.

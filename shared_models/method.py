@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from shared_models.config import MethodConfig
+from shared_models.contract.bundle import LearningSpec
 from shared_models.contract.tensors import Float32Array, Int64Array
 
 # Shapes: B rows (a positive beside its negatives, or an exposure), H history, C candidates.
@@ -80,6 +81,23 @@ class ScorerExport:
     slots: Mapping[str, Tensor] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class LearnerExport:
+    """How a method's scorer falls apart at its slots, so that devices can train them.
+
+    Only what the slots touch is differentiated; the rest runs forward, as in the scorer.
+
+    Attributes:
+        frozen: module ``(event_ids_BT, candidate_ids_BC) -> (tensor, ...)``, the part before.
+        tail: ``(those tensors, slots by name) -> scores_BC``, the part from the first slot on.
+        spec: how a device trains.
+    """
+
+    frozen: nn.Module
+    tail: Callable[[Sequence[Tensor], Mapping[str, Tensor]], Tensor]
+    spec: LearningSpec
+
+
 @runtime_checkable
 class Method(Protocol):
     """One way for a cloud and its devices to recommend together."""
@@ -130,6 +148,15 @@ class Controls(Protocol):
         It compares the uplink's window now with that of the last refresh: how far behaviour moved,
         and by how much a refresh is expected to lower the loss.
         """
+        ...
+
+
+@runtime_checkable
+class Learns(Protocol):
+    """A method whose devices train their slots on what their users take."""
+
+    def learner(self, model: nn.Module) -> LearnerExport:
+        """The scorer of `Method.export`, cut in two at its slots."""
         ...
 
 

@@ -10,6 +10,7 @@ from shared_models.contract.bundle import (
     TOLERANCE,
     Bundle,
     BundleStore,
+    LearningSpec,
     Manifest,
     RefreshRule,
     read_bundle,
@@ -63,6 +64,8 @@ def facts(bundle: Bundle) -> dict[str, str]:
         "items": f"{manifest.features.items:,}, window {manifest.features.window}",
         "refresh": rule(manifest.refresh),
         "uplink": uplink,
+        "controller": ", ".join(manifest.controller.calibration) if manifest.controller else "none",
+        "learning": learning(manifest.learning),
         "uploads": "the events that it sees" if manifest.uploads else "nothing",
         "slots": ", ".join(f"{slot.name} {slot}" for slot in manifest.slots) or "none",
     }
@@ -74,9 +77,24 @@ def rule(refresh: RefreshRule) -> str:
         "never": "never",
         "always": "before each ranking",
         "every-n": f"every {refresh.every} events",
+        "random": f"before {refresh.share:.0%} of the rankings, by chance",
+        "on-change": f"before the {refresh.share:.0%} of the rankings with the most change",
+        "learnt": f"before the {refresh.share:.0%} of the rankings with the highest expected gain",
     }[refresh.rule]
+    budget = f", at most {refresh.budget:g} B a ranking" if refresh.budget is not None else ""
     oldest = f", believed for {refresh.max_age} events" if refresh.max_age is not None else ""
-    return when + oldest
+    return when + budget + oldest
+
+
+def learning(spec: LearningSpec | None) -> str:
+    """How devices train, in words."""
+    if spec is None:
+        return "nothing"
+    often = "each event" if spec.every == 1 else f"every {spec.every} events"
+    return (
+        f"after {often}, {spec.steps} x Adam at {spec.rate:g} on the newest {spec.rows} events "
+        f"with {spec.negatives} negatives"
+    )
 
 
 def _ports(manifest: Manifest) -> Table:

@@ -26,6 +26,7 @@ class Outcome:
         sources: how many rankings were made with what.
         asks: rankings for which the cloud was asked, answered or not.
         latencies: float32, measured seconds of each ranking.
+        learning: float32, measured seconds of learning after each ranking.
         accounts: the last word of each device process.
         seconds: measured, of the whole replay.
     """
@@ -39,6 +40,7 @@ class Outcome:
     sources: Mapping[str, int]
     asks: int
     latencies: Float32Array
+    learning: Float32Array
     accounts: tuple[Account, ...]
     seconds: float
 
@@ -46,6 +48,11 @@ class Outcome:
     def recommendations(self) -> int:
         """Completed rankings, stale and default ones included."""
         return len(self.latencies)
+
+    @property
+    def state_bytes(self) -> list[int]:
+        """What each device kept for its user at the run's end: slot values and learning's own."""
+        return [kept.count for account in self.accounts for kept in account.done.state_bytes]
 
 
 def outcome_of(run: Run, users: int) -> Outcome:
@@ -61,6 +68,7 @@ def outcome_of(run: Run, users: int) -> Outcome:
         sources=tally.source_counts(),
         asks=tally.asked,
         latencies=tally.seconds[tally.ranked],
+        learning=tally.learning_seconds[tally.ranked],
         accounts=tuple(run.accounts),
         seconds=run.seconds,
     )

@@ -54,6 +54,7 @@ def summarise(protocol: str, outcomes: Sequence[Outcome], references: Sequence[s
         "measured": {
             "bytes": _by_purpose(outcomes, APART),
             "seconds": {outcome.title: round(outcome.seconds, 3) for outcome in outcomes},
+            "learning_ms": {name: _learning(runs) for name, runs in counted.items()},
         },
     }
 
@@ -62,7 +63,7 @@ def table(summary: Json) -> Table:
     """The summary as people read it: a row for each method, 95 % intervals below the figures."""
     shown = Table(box=None)
     shown.add_column("method")
-    for column in (*SHOWN, "asks", "up/rec", "down/rec", "p50 ms", "p95 ms"):
+    for column in (*SHOWN, "asks", "up/rec", "down/rec", "p50 ms", "p95 ms", "learn ms", "state"):
         shown.add_column(column, justify="right", no_wrap=True)
     for name, found in summary["methods"].items():
         latency = found["latency_ms"]
@@ -72,6 +73,8 @@ def table(summary: Json) -> Table:
             _number_text(found["asks_per_rec"], ".0%"),
             *(_number_text(found[f"bytes_{way}_per_rec"], ",.0f", " B") for way in ("up", "down")),
             *(_number_text(latency[quantile], ".2f") for quantile in ("p50", "p95")),
+            _number_text(summary["measured"]["learning_ms"][name]["mean"], ".2f"),
+            _number_text(found["state_bytes_per_device"], ",.0f", " B"),
         )
     for found in summary["differences"].values():
         cells = (_interval_text(found[metric], sign="+") for metric in SHOWN.values())
@@ -99,6 +102,7 @@ def _method(runs: Sequence[Outcome]) -> Json:
         **_bytes_per_recommendation(runs),
         "latency_ms": _latency([run.latencies for run in runs]),
         "asks_per_rec": sum(run.asks for run in runs) / sum(run.recommendations for run in runs),
+        "state_bytes_per_device": _state(runs),
         "sources": {name: sum(run.sources[name] for run in runs) for name in runs[0].sources},
         "recommendations": sum(run.recommendations for run in runs),
         "seeds": [run.seed for run in runs],
@@ -159,6 +163,18 @@ def _both(total: Bytes) -> Json:
 def _latency(seconds: Sequence[np.ndarray[Any, Any]]) -> Json:
     p50, p95 = np.quantile(np.concatenate(seconds), [0.5, 0.95]) * 1000
     return {"p50": float(p50), "p95": float(p95)}
+
+
+def _learning(runs: Sequence[Outcome]) -> Json:
+    """Per recommendation, those after which nothing was learned included."""
+    spent = np.concatenate([run.learning for run in runs]).astype(float) * 1000
+    return {"mean": float(spent.mean()), "p95": float(np.quantile(spent, 0.95))}
+
+
+def _state(runs: Sequence[Outcome]) -> float | None:
+    if not all(run.complete for run in runs):
+        return None
+    return float(np.mean([kept for run in runs for kept in run.state_bytes] or [0]))
 
 
 def _interval_text(found: Json, sign: str = "") -> str:

@@ -309,6 +309,7 @@ class RunDone(_message.Message):
     MODULES_FIELD_NUMBER: _builtins.int
     RESIDENT_BYTES_FIELD_NUMBER: _builtins.int
     OBSERVED_FIELD_NUMBER: _builtins.int
+    STATE_BYTES_FIELD_NUMBER: _builtins.int
     resident_bytes: _builtins.int
     """Resident memory of the process in bytes."""
     @_builtins.property
@@ -323,6 +324,10 @@ class RunDone(_message.Message):
     def observed(self) -> _containers.RepeatedCompositeFieldContainer[Global___UserCount]:
         """Events that each user's device handed to its outbox."""
 
+    @_builtins.property
+    def state_bytes(self) -> _containers.RepeatedCompositeFieldContainer[Global___UserCount]:
+        """Bytes that each user's device keeps for it: slot values, and what learning needs beside them."""
+
     def __init__(
         self,
         *,
@@ -330,10 +335,11 @@ class RunDone(_message.Message):
         modules: _abc.Iterable[_builtins.str] | None = ...,
         resident_bytes: _builtins.int = ...,
         observed: _abc.Iterable[Global___UserCount] | None = ...,
+        state_bytes: _abc.Iterable[Global___UserCount] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["modules", b"modules", "observed", b"observed", "resident_bytes", b"resident_bytes", "traffic", b"traffic"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["modules", b"modules", "observed", b"observed", "resident_bytes", b"resident_bytes", "state_bytes", b"state_bytes", "traffic", b"traffic"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -40,6 +40,7 @@ FORMAT: Final = 2
 MANIFEST: Final = "manifest.json"
 DEFAULTS: Final = "slots.npz"
 TEST_VECTOR: Final = "test_vector.npz"
+LEARNING_VECTOR: Final = "learning_vector.npz"
 TOLERANCE: Final = 1e-5
 """The one tolerance of the project: |difference| at most this times max(1, |score|)."""
 _MAX_UNPACKED: Final = 1 << 31
@@ -190,6 +191,11 @@ class Bundle:
         return arrays_from_bytes(self.files[TEST_VECTOR])
 
     @property
+    def learning_vector(self) -> Arrays:
+        """Inputs of the graph ``grad`` by name, and its outputs as the cloud computed them."""
+        return arrays_from_bytes(self.files[LEARNING_VECTOR])
+
+    @property
     def size(self) -> int:
         """Bytes of all files."""
         return len(self.manifest_bytes) + sum(map(len, self.files.values()))
@@ -290,6 +296,16 @@ def unpack(data: bytes, bundle_id: str) -> Bundle:
     if hashlib.sha256(manifest_bytes).hexdigest() != bundle_id:
         raise BundleCorrupt(f"bundle {bundle_id[:12]}: another manifest came")
     return Bundle(manifest_bytes, parts)
+
+
+def same(got: np.ndarray[Any, Any], expected: np.ndarray[Any, Any]) -> bool:
+    """Whether shapes are equal and all differences stay within the project's one tolerance."""
+    bound = TOLERANCE * np.maximum(1, np.abs(expected))
+    return bool(
+        got.shape == expected.shape
+        and np.isfinite(got).all()
+        and (np.abs(got - expected) <= bound).all()
+    )
 
 
 def arrays_to_bytes(arrays: Arrays) -> bytes:

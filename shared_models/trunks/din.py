@@ -1,8 +1,8 @@
 """DIN: each candidate reads the behaviour that concerns it (Zhou et al., arXiv:1706.06978)."""
 
-# Shapes: B rows, T events in the window, C candidates, D width.
+# Shapes: B rows, T events in the window, C candidates, D width, N = 2 D.
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -38,14 +38,17 @@ class DIN(Trunk):
         return torch.tanh(super().embed_targets(candidate_ids_BC))
 
     @override
-    def forward(
-        self, event_ids_BT: Tensor, candidate_ids_BC: Tensor, head: Mapping[str, Tensor]
-    ) -> Tensor:
+    def before_head(self, event_ids_BT: Tensor, candidate_ids_BC: Tensor) -> tuple[Tensor, ...]:
         history_BTD = self.embed_history(event_ids_BT)
         targets_BCD = self.embed_targets(candidate_ids_BC)
         logits_BCT = self.query(targets_BCD) @ self.key(history_BTD).transpose(-1, -2)
         logits_BCT = logits_BCT * self.config.width**-0.5
         weights_BCT = masked_softmax(logits_BCT, (event_ids_BT != PAD)[:, None, :])
         interest_BCD = weights_BCT @ self.value(history_BTD)
-        score_BC1 = slotted_mlp(torch.cat([targets_BCD, interest_BCD], dim=-1), head)
-        return score_BC1.squeeze(-1) + self.items.bias[candidate_ids_BC]
+        bias_BC = self.items.bias[candidate_ids_BC]
+        return torch.cat([targets_BCD, interest_BCD], dim=-1), bias_BC
+
+    @override
+    def through_head(self, read: Sequence[Tensor], head: Mapping[str, Tensor]) -> Tensor:
+        both_BCN, bias_BC = read
+        return slotted_mlp(both_BCN, head).squeeze(-1) + bias_BC

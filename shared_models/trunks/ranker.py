@@ -14,6 +14,7 @@ from shared_models.layers.mlp import SlottedMLP
 from shared_models.trunks.din import DIN
 from shared_models.trunks.gru4rec import GRU4Rec
 from shared_models.trunks.sasrec import SASRec
+from shared_models.trunks.trunk import Trunk
 
 TRUNKS: Final[Mapping[TrunkName, type[SASRec] | type[GRU4Rec] | type[DIN]]] = {
     "sasrec": SASRec,
@@ -44,6 +45,19 @@ class Ranker(nn.Module):
         """Logits (B, C); ``slots`` shared (O, N) or one set a row (B, O, N), else its own head."""
         scores_BC: Tensor = self.trunk(event_ids_BT, candidate_ids_BC, slots or self.head.slots)
         return scores_BC
+
+
+class BeforeHead(nn.Module):
+    """The part of a trunk that its head's weights do not touch, as a module."""
+
+    def __init__(self, trunk: Trunk) -> None:
+        super().__init__()
+        self.trunk = trunk
+
+    @override
+    def forward(self, event_ids_BT: Tensor, candidate_ids_BC: Tensor) -> tuple[Tensor, ...]:
+        """What the trunk's `through_head` reads."""
+        return self.trunk.before_head(event_ids_BT, candidate_ids_BC)
 
 
 class SlottedScorer(nn.Module):

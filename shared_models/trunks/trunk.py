@@ -2,7 +2,7 @@
 
 # Shapes: B rows, T events in the window, C candidates, D width.
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import torch
@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from shared_models.config import TrunkConfig
 from shared_models.layers.embedding import ItemEmbedding
-from shared_models.layers.mlp import MLP
+from shared_models.layers.mlp import MLP, slotted_mlp
 
 
 class Trunk(nn.Module):
@@ -46,9 +46,42 @@ class Trunk(nn.Module):
         targets_BCD: Tensor = self.target_layer(self.items(candidate_ids_BC))
         return targets_BCD
 
+    def before_head(self, event_ids_BT: Tensor, candidate_ids_BC: Tensor) -> tuple[Tensor, ...]:
+        """What `through_head` reads; no weight of the head takes part in it."""
+        raise NotImplementedError
+
+    def through_head(self, read: Sequence[Tensor], head: Mapping[str, Tensor]) -> Tensor:
+        """Logits (B, C); whoever trains the head alone differentiates only this."""
+        raise NotImplementedError
+
     @override
     def forward(
         self, event_ids_BT: Tensor, candidate_ids_BC: Tensor, head: Mapping[str, Tensor]
     ) -> Tensor:
         """Logits (B, C) through the head's weights, shared (O, N) or one set a row (B, O, N)."""
+        return self.through_head(self.before_head(event_ids_BT, candidate_ids_BC), head)
+
+
+class StateTrunk(Trunk):
+    """A trunk that sums behaviour up in one state: the head turns it into a taste for items."""
+
+    @property
+    @override
+    def head_sizes(self) -> tuple[int, ...]:
+        return (self.config.width,) * 3
+
+    def encode(self, event_ids_BT: Tensor) -> Tensor:
+        """Behaviour states (B, D); zero for an empty window."""
         raise NotImplementedError
+
+    @override
+    def before_head(self, event_ids_BT: Tensor, candidate_ids_BC: Tensor) -> tuple[Tensor, ...]:
+        state_B1D = self.encode(event_ids_BT)[:, None]
+        bias_BC = self.items.bias[candidate_ids_BC]
+        return state_B1D, self.embed_targets(candidate_ids_BC), bias_BC
+
+    @override
+    def through_head(self, read: Sequence[Tensor], head: Mapping[str, Tensor]) -> Tensor:
+        state_B1D, targets_BCD, bias_BC = read
+        taste_B1D = slotted_mlp(state_B1D, head)
+        return (taste_B1D * targets_BCD).sum(-1) + bias_BC

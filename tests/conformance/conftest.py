@@ -10,7 +10,7 @@ from torch import nn
 from shared_models.catalog import load_method, method_names, resolve
 from shared_models.contract.bundle import Bundle
 from shared_models.export import compile_bundle
-from shared_models.method import Batch, Method, Personalizes, RanksInCloud
+from shared_models.method import Batch, Learns, Method, Personalizes, RanksInCloud
 
 ITEMS = 50
 TRUNKS = ("sasrec", "gru4rec", "din")
@@ -96,4 +96,9 @@ def personal_case(request: pytest.FixtureRequest) -> Case:
 
 @pytest.fixture(params=cases_of(RanksInCloud), ids="-".join)
 def ranking_case(request: pytest.FixtureRequest) -> Case:
+    return make_case(*request.param)
+
+
+@pytest.fixture(params=cases_of(Learns), ids="-".join)
+def learning_case(request: pytest.FixtureRequest) -> Case:
     return make_case(*request.param)

@@ -11,9 +11,8 @@ import torch
 
 import shared_models.methods
 from shared_models.catalog import method_names
-from shared_models.contract.bundle import pack, unpack
+from shared_models.contract.bundle import pack, same, unpack
 from shared_models.contract.features import encode_windows
-from shared_models.export import same_scores
 from shared_models.method import Batch, Method, Personalizes
 from tests.conformance.conftest import ITEMS, Case, make_method, pattern_batch, train_steps
 
@@ -134,7 +133,7 @@ def test_the_device_scores_what_torch_scores(
         ]
     )
 
-    assert same_scores(got, expected.detach().numpy())
+    assert same(got, expected.detach().numpy())
 
 
 def test_every_slot_is_an_input_and_the_defaults_are_the_plain_model(case: Case) -> None:
@@ -154,7 +153,7 @@ def test_padding_changes_nothing(case: Case) -> None:
     short = rank_on_device(case, encode_windows([items], 3), candidates, {})
     long = rank_on_device(case, encode_windows([items], 17), candidates, {})
 
-    assert same_scores(short, long)
+    assert same(short, long)
 
 
 def test_an_empty_window_scores_finitely(case: Case) -> None:
@@ -182,13 +181,25 @@ def test_the_bundle_survives_its_bytes(case: Case) -> None:
 
 
 def test_the_graph_is_plain_and_tells_nothing_of_its_source(case: Case) -> None:
-    graph = onnx.load_from_string(case.bundle.graph("scorer"))
+    for name in case.bundle.manifest.graphs:
+        graph = onnx.load_from_string(case.bundle.graph(name))
 
-    assert {domain.domain for domain in graph.opset_import} <= {"", "ai.onnx"}
-    assert {node.op_type for node in graph.graph.node} & {"If", "Loop", "Scan"} == set()
-    assert len(graph.functions) == 0
-    assert not any(node.metadata_props or node.doc_string for node in graph.graph.node)
-    assert b"shared_models" not in case.bundle.graph("scorer")
+        assert len(graph.graph.node) > 0
+        assert {domain.domain for domain in graph.opset_import} <= {"", "ai.onnx"}
+        assert {node.op_type for node in graph.graph.node} & {"If", "Loop", "Scan"} == set()
+        assert len(graph.functions) == 0
+        assert not any(node.metadata_props or node.doc_string for node in graph.graph.node)
+        assert b"shared_models" not in case.bundle.graph(name)
+
+
+def test_every_size_of_the_inputs_is_dynamic(case: Case) -> None:
+    for name, spec in case.bundle.manifest.graphs.items():
+        ports = {port.name: port.shape for port in spec.inputs}
+        for port in onnx.load_from_string(case.bundle.graph(name)).graph.input:
+            sizes = [d.dim_param or d.dim_value for d in port.type.tensor_type.shape.dim]
+            assert [isinstance(size, str) for size in sizes] == [
+                isinstance(size, str) for size in ports[port.name]
+            ]
 
 
 def test_the_graph_reads_no_label_and_holds_no_user_table(case: Case) -> None:
@@ -254,7 +265,7 @@ def test_the_cloud_ranks_as_the_device_does(ranking_case: Case) -> None:
 
     scores = ranking_case.method.rank(ranking_case.model, events, candidates)
 
-    assert same_scores(scores, rank_on_device(ranking_case, events, candidates, {}))
+    assert same(scores, rank_on_device(ranking_case, events, candidates, {}))
 
 
 def test_a_fresh_model_without_behaviour_is_its_own_base(case: Case) -> None:

@@ -12,6 +12,9 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SMALL = ("--log", "synthetic", "--seed", "0", "--set", "train.epochs=3")
+METHODS = ("--method", "base", "--method", "duet", "--method", "finetune")
+# Short lessons: how well a device learns is no matter of these tests.
+COMPARED = (*METHODS, "--set", "finetune.learning.rows=8")
 Run = Callable[..., dict[str, Any]]
 
 
@@ -51,7 +54,7 @@ def concerto_run(cache: Path) -> Run:
 
 @pytest.fixture(scope="session")
 def compared(concerto_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The results of base and duet over four device processes."""
+    """The results of base, duet and finetune over four device processes."""
     out = tmp_path_factory.mktemp("runs") / "four"
-    concerto_run(out, "--method", "base", "--method", "duet", "--devices", "4")
+    concerto_run(out, *COMPARED, "--devices", "4")
     return out

@@ -7,6 +7,8 @@ from typing import Any
 import polars as pl
 import pytest
 
+from tests.e2e.conftest import COMPARED
+
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(600)]
 
 
@@ -36,8 +38,8 @@ def test_four_devices_and_a_cloud_run_and_only_the_cloud_has_torch(compared: Pat
 
     pids = {process["pid"] for process in (*devices, *clouds, about["simulator"])}
     assert len(devices) == 4
-    assert len(clouds) == 2
-    assert len(pids) == 7
+    assert len(clouds) == 3
+    assert len(pids) == 8
     for process in (*devices, about["simulator"]):
         assert {"grpc", "numpy"} <= set(process["modules"])
         assert "torch" not in process["modules"]
@@ -76,13 +78,30 @@ def test_base_costs_no_traffic_and_duet_pays_for_every_refresh(compared: Path) -
     assert 20 < methods["duet"]["bytes_up_per_rec"] < 80
 
 
+def test_finetune_learns_on_the_device_and_costs_no_traffic(compared: Path) -> None:
+    metrics = found(compared)
+    about, measured = metrics["methods"]["finetune"], metrics["measured"]["learning_ms"]
+    rankings = pl.read_parquet(compared / "rankings-finetune-0.parquet")
+
+    learned = about["sources"]["learned-weights"]
+
+    assert about["bytes_up_per_rec"] == about["bytes_down_per_rec"] == 0
+    # Each user's first ranking comes before anything was learned.
+    assert learned == about["recommendations"] - rankings["user"].n_unique()
+    assert rankings["learning_seconds"].min() > 0
+    assert measured["finetune"]["mean"] > 0
+    assert measured["base"] == measured["duet"] == {"mean": 0.0, "p95": 0.0}
+    # Of 2,112 numbers: the values, and Adam's two moments of their gradients.
+    assert about["state_bytes_per_device"] == 3 * 4 * 2112
+    assert metrics["methods"]["duet"]["state_bytes_per_device"] == 4 * 2112
+    assert metrics["methods"]["base"]["state_bytes_per_device"] == 0
+
+
 @pytest.mark.parametrize("devices", [1, 2])
 def test_the_result_does_not_depend_on_the_number_of_processes(
     compared: Path, concerto_run: Any, tmp_path: Path, devices: int
 ) -> None:
-    options = ("--method", "base", "--method", "duet", "--devices", str(devices))
-
-    metrics = concerto_run(tmp_path / "again", *options)
+    metrics = concerto_run(tmp_path / "again", *COMPARED, "--devices", str(devices))
 
     assert comparable(metrics) == comparable(found(compared))
     assert payload(tmp_path / "again").equals(payload(compared))

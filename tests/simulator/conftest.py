@@ -131,7 +131,13 @@ class FakeDevices:
         ]
         counts = [UserCount(user=user, count=len(items)) for user, items in self.seen.items()]
         traffic.append(Traffic(purpose="bundle", bytes_down=1000, asks=1))
-        return RunDone(traffic=traffic, modules=["numpy"], resident_bytes=1 << 20, observed=counts)
+        return RunDone(
+            traffic=traffic,
+            modules=["numpy"],
+            resident_bytes=1 << 20,
+            observed=counts,
+            state_bytes=[UserCount(user=user, count=100 + user) for user in self.seen],
+        )
 
 
 def make_rankings(
@@ -154,7 +160,7 @@ def make_rankings(
         bytes_down=[100] * count,
         seconds=[0.002] * count,
         cloud_seconds=[0.001] * count,
-        learning_seconds=[0.0] * count,
+        learning_seconds=[0.003] * count,
     )
 
 

@@ -73,10 +73,13 @@ async def test_metrics_json_holds_what_scripts_rely_on(crowd: Crowd, tmp_path: P
         assert method["bytes_up_per_rec"] == 10 * USERS / MOMENTS
         assert method["bytes_down_per_rec"] > 0
         assert method["complete"]
+        assert method["state_bytes_per_device"] == pytest.approx(100 + (USERS - 1) / 2)
     assert set(found["differences"]["duet-base"]["auc"]) == {"mean", "low", "high"}
     assert found["totals"]["recommendations"] == 4 * MOMENTS
     assert found["totals"]["bytes"]["refresh"]["up"] == 4 * 10 * USERS
     assert "bundle" not in found["totals"]["bytes"]
+    for spent in found["measured"]["learning_ms"].values():
+        assert spent == pytest.approx({"mean": 3.0, "p95": 3.0})
 
 
 async def test_bundle_bytes_stand_apart_because_each_process_fetches_its_own(
@@ -143,6 +146,7 @@ async def test_a_run_that_was_cut_short_leaves_a_readable_report(
     assert 0 < base["recommendations"] < MOMENTS
     assert 0 <= base["auc"]["mean"] <= 1
     assert base["bytes_up_per_rec"] is None, "traffic is only known at a run's end"
+    assert base["state_bytes_per_device"] is None
 
 
 async def test_a_run_that_ranked_nothing_writes_nothing(crowd: Crowd, tmp_path: Path) -> None:
@@ -188,7 +192,18 @@ async def test_the_table_shows_each_method_and_what_it_gains(crowd: Crowd, tmp_p
         console.print(table(results.summary))
 
     text = capture.get()
-    for word in ("base", "duet", "duet - base", "AUC", "GAUC", "HR@10", "NDCG@10", "p95 ms"):
+    for word in (
+        "base",
+        "duet",
+        "duet - base",
+        "AUC",
+        "GAUC",
+        "HR@10",
+        "NDCG@10",
+        "p95 ms",
+        "learn ms",
+        "state",
+    ):
         assert word in text
 
 

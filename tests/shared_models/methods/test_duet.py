@@ -7,11 +7,12 @@ import torch
 from device_client.scorer import Scorer
 from protos.v1.collaboration_pb2 import Answer
 from shared_models.catalog import load_method, resolve
+from shared_models.contract.bundle import same
 from shared_models.contract.errors import BadSetting
 from shared_models.contract.features import encode_windows
 from shared_models.contract.overlay import Overlay, overlay_to_proto
 from shared_models.contract.tensors import Codec
-from shared_models.export import compile_bundle, same_scores
+from shared_models.export import compile_bundle
 from shared_models.layers.sequence import cut_windows
 from shared_models.method import Batch
 from shared_models.methods.duet.gate import Gate
@@ -163,7 +164,7 @@ def test_every_delivery_gives_the_scores_of_torch(delivery: str, trunk: str) -> 
     scores = scorer.score(window, np.arange(1, 9), overlay)
 
     assert (overlay is None) == (delivery == "generator")
-    assert same_scores(scores, method.score(network, rows).detach().numpy()[0])
+    assert same(scores, method.score(network, rows).detach().numpy()[0])
 
 
 @pytest.mark.parametrize("delivery", DELIVERIES)

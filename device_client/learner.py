@@ -1,0 +1,130 @@
+"""Learning on the device: a bundle's graph ``grad``, and Adam over the slots of one user."""
+
+# Shapes: P numbers in all slots together.
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+
+from device_client.adam import Adam
+from device_client.history import History
+from device_client.lessons import Lesson, lesson_of
+from device_client.runtime import load_session
+from shared_models.contract.bundle import LEARNING_VECTOR, Bundle, LearningSpec, same
+from shared_models.contract.errors import BundleRefused
+from shared_models.contract.overlay import Overlay
+from shared_models.contract.tensors import Float32Array
+
+_GRAPH: Final = "grad"
+_LOSS: Final = "loss"
+
+
+class Learner:
+    """Trains slots; one for all devices of a process, so it holds no state of any.
+
+    Args:
+        bundle: with a graph ``grad``.
+        spec: how to train.
+        providers: execution providers of onnxruntime, the best one first.
+
+    Attributes:
+        start: float32 (P,), the bundle's own slot values.
+
+    Raises:
+        BundleRefused: the graph or a slot's value is not there, or the graph cannot be loaded.
+    """
+
+    def __init__(self, bundle: Bundle, spec: LearningSpec, providers: Sequence[str]) -> None:
+        if _GRAPH not in bundle.manifest.graphs:
+            raise BundleRefused(f"bundle {bundle.id[:12]} is to learn without a graph {_GRAPH!r}")
+        defaults = bundle.defaults
+        if not defaults or set(defaults) != {slot.name for slot in bundle.manifest.slots}:
+            raise BundleRefused(f"bundle {bundle.id[:12]} is to learn slots that it has not")
+        self.spec, self.bundle_id, self.features = spec, bundle.id, bundle.manifest.features
+        self._bundle = bundle
+        self._shapes = {slot.name: defaults[slot.name].shape for slot in bundle.manifest.slots}
+        self._graph = load_session(bundle.graph(_GRAPH), providers)
+        self._ends = np.cumsum([defaults[name].size for name in self._shapes])[:-1]
+        self._outputs = [_LOSS, *(f"grad.{name}" for name in self._shapes)]
+        self.start = _flat([defaults[name] for name in self._shapes])
+
+    def train(self, adam: Adam, lesson: Lesson) -> None:
+        """Take the steps of a round; one whose gradient is not finite is dropped.
+
+        Raises:
+            BundleRefused: the graph does not run on ``lesson``.
+        """
+        for _ in range(self.spec.steps):
+            feeds = {**self.slots(adam.values), **lesson}
+            _, *gradients = self._graph.run_all(self._outputs, feeds)
+            adam.step(_flat(gradients), self.spec)
+
+    def slots(self, values: Float32Array) -> dict[str, Float32Array]:
+        """A flat vector (P,) by slot, without a copy."""
+        parts = zip(self._shapes.items(), np.split(values, self._ends), strict=True)
+        return {name: part.reshape(shape) for (name, shape), part in parts}
+
+    def verify(self) -> None:
+        """Compare the graph with the manifest, and its gradients with the cloud's.
+
+        Raises:
+            BundleRefused: they differ.
+        """
+        spec = self._bundle.manifest.graphs[_GRAPH]
+        self._graph.check_ports(spec)
+        vector = self._bundle.learning_vector if LEARNING_VECTOR in self._bundle.files else {}
+        if set(vector) != {port.name for port in (*spec.inputs, *spec.outputs)}:
+            raise BundleRefused(f"bundle {self.bundle_id[:12]}: its learning vector lacks a port")
+        feeds = {port.name: vector[port.name] for port in spec.inputs}
+        got = self._graph.run_all(self._outputs, feeds)
+        if not all(same(g, vector[name]) for name, g in zip(self._outputs, got, strict=True)):
+            raise BundleRefused(
+                f"bundle {self.bundle_id[:12]} does not reproduce its gradients on this device"
+            )
+
+
+class Learned:
+    """What one device has learned; nothing at all before its first round.
+
+    Args:
+        learner: shared by the process.
+        user: whose device it is.
+        seed: with user and event, of the items that a round draws.
+    """
+
+    __slots__ = ("_adam", "_learner", "_seed", "_trained_at", "_user", "overlay")
+
+    def __init__(self, learner: Learner, user: int, seed: int) -> None:
+        self._learner, self._user, self._seed = learner, user, seed
+        self._adam: Adam | None = None
+        self._trained_at: int | None = None
+        self.overlay: Overlay | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its vectors."""
+        return self._adam.nbytes if self._adam else 0
+
+    def study(self, history: History) -> None:
+        """A round of learning, once for each event after which one is due.
+
+        Raises:
+            BundleRefused: the graph does not run on these events.
+        """
+        learner, seen = self._learner, history.events_seen
+        if seen == self._trained_at or seen % learner.spec.every:
+            return
+        self._trained_at = seen
+        # Keyed by user and event: the same whoever shares the process.
+        rng = np.random.Generator(np.random.Philox(key=[self._seed, (self._user << 32) | seen]))
+        lesson = lesson_of(history.everything(), learner.features, learner.spec, rng)
+        if lesson is None:
+            return
+        self._adam = self._adam or Adam(learner.start)
+        learner.train(self._adam, lesson)
+        self.overlay = Overlay(learner.bundle_id, seen, learner.slots(self._adam.values))
+
+
+def _flat(arrays: Sequence[Float32Array]) -> Float32Array:
+    return np.concatenate([array.ravel() for array in arrays], dtype=np.float32)

@@ -1,0 +1,63 @@
+"""The controller as a graph: what a device asks whether to ask."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import numpy as np
+import onnxruntime
+import torch
+from torch import nn
+
+from shared_models.contract.bundle import same
+from shared_models.contract.errors import BundleRefused
+from shared_models.contract.tensors import Int64Array, TensorSpec
+from shared_models.graphs import to_onnx
+
+OUTPUTS: Final = ("change", "gain")
+_INPUTS: Final = ("event_ids", "refreshed_ids")
+_SIZES: Final = {name: {0: "batch", 1: "length"} for name in _INPUTS}
+
+Calibration = Mapping[str, tuple[float, ...]]
+"""By output of a controller, its thresholds for 1 %, 2 %, ... of the rankings."""
+Calibrate = Callable[[nn.Module], Calibration]
+
+
+def proved_controller(controller: nn.Module, items: int, length: int) -> bytes:
+    """``controller`` as ONNX bytes, batch and window dynamic.
+
+    Args:
+        controller: ``(event_ids_BG, refreshed_ids_BG) -> (change_B, gain_B)``.
+        items: V.
+        length: of the uplink's window, G.
+
+    Raises:
+        BundleRefused: the graph does not reproduce torch.
+    """
+    probes = [
+        _windows(items, *size) for size in ((2, 1, length + 1), (3, length, length), (1, 0, length))
+    ]
+    example = {name: torch.from_numpy(ids) for name, ids in probes[0].items()}
+    graph = to_onnx(controller.eval(), example, {}, OUTPUTS, _SIZES)
+    session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    for feeds in probes:
+        with torch.inference_mode():
+            expected = controller(*map(torch.from_numpy, feeds.values()))
+        got = session.run(list(OUTPUTS), feeds)
+        if not all(same(ours, e.numpy()) for ours, e in zip(got, expected, strict=True)):
+            raise BundleRefused("the controller's graph differs from torch")
+    return graph
+
+
+def ports(file: str) -> dict[str, Any]:
+    """How the manifest describes the graph."""
+    windows = [TensorSpec(name=name, dtype="int64", shape=("batch", "length")) for name in _INPUTS]
+    outputs = [TensorSpec(name=name, shape=("batch",)) for name in OUTPUTS]
+    return {"file": file, "inputs": windows, "outputs": outputs}
+
+
+def _windows(items: int, rows: int, known: int, length: int) -> dict[str, Int64Array]:
+    """Right-padded windows that overlap, as a device has them now and had at its last refresh."""
+    drawn = np.random.default_rng(rows).integers(1, items + 1, (rows, known + 1))
+    now, then = (np.zeros((rows, length), np.int64) for _ in range(2))
+    now[:, :known], then[:, :known] = drawn[:, 1:], drawn[:, :-1]
+    return dict(zip(_INPUTS, (now, then), strict=True))
