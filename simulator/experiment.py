@@ -16,6 +16,7 @@ from shared_models.logs.moments import FULL, Moments, protocol_name, replay_mome
 from shared_models.logs.prepare import Columns, cache_root, open_or_prepare
 from shared_models.logs.prepared import PreparedLog
 from simulator.cache import BundleCache, Resolved, Trained, resolve
+from simulator.links import Link, link
 from simulator.meter import Meter
 from simulator.progress import Display
 from simulator.replay import Replay, Rules
@@ -28,7 +29,7 @@ from simulator.windows import initial_windows
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A scenario that was checked, and the log that it plays."""
+    """A scenario that was checked, the log that it plays, and the links to model latency over."""
 
     scenario: Scenario
     methods: tuple[Resolved, ...]
@@ -36,6 +37,7 @@ class Plan:
     moments: Moments
     rules: Rules
     device: DeviceSettings
+    links: tuple[Link, ...]
 
     @property
     def protocol(self) -> str:
@@ -51,7 +53,10 @@ def plan(scenario: Scenario) -> Plan:
     Raises:
         InputError: something in it is wrong; nothing was written but the cached log.
     """
-    device = validated(DeviceSettings, "device", scenario.device)
+    device = validated(DeviceSettings, "device", scenario.device_settings)
+    links = tuple(link(name) for name in scenario.links)
+    if scenario.link is not None:
+        link(scenario.link)
     methods = tuple(resolve(scenario, method) for method in scenario.methods)
     columns = Columns(**scenario.columns.model_dump())
     log = open_or_prepare(scenario.log, columns, scenario.split)
@@ -61,7 +66,7 @@ def plan(scenario: Scenario) -> Plan:
         raise TooSmall(f"{log.manifest.name}: nobody does anything twice in the test part")
     whole = replay.candidates == FULL and log.task == "next-item"
     rules = Rules(replay.round_events, whole, device.model_dump_json(exclude_unset=True))
-    return Plan(scenario, methods, log, moments, rules, device)
+    return Plan(scenario, methods, log, moments, rules, device, links)
 
 
 async def perform(plan: Plan, display: Display) -> Results:
