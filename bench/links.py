@@ -51,11 +51,15 @@ def main() -> None:
 async def _proxy() -> None:
     async with _peer() as peer:
         bare = await _round_trip(peer, 200)
-        print(f"bare loopback: round trip {bare * 1e3:.2f} ms")
+        with _shaped(peer, "none") as proxy:
+            passed = await _round_trip(proxy, 100)
+        print(
+            f"round trip bare {bare * 1e3:.2f} ms, through a proxy without a link {passed * 1e3:.2f}"
+        )
         worst_rate = worst_rtt = 0.0
         for name, row in _settings():
-            with tempfile.TemporaryDirectory() as folder, _shaped(peer, row, Path(folder)) as proxy:
-                down_mbit, up_mbit, rtt_ms = row
+            down_mbit, up_mbit, rtt_ms = row
+            with _trace(row) as trace, _shaped(peer, trace) as proxy:
                 down = await _rate(proxy, "down", _bytes_for(down_mbit)) / (down_mbit * 1e6)
                 up = await _rate(proxy, "up", _bytes_for(up_mbit)) / (up_mbit * 1e6)
                 # What the link itself needs for the two messages belongs to the expected time.
@@ -87,12 +91,19 @@ def _bytes_for(mbit: float) -> int:
 
 
 @contextmanager
-def _shaped(peer: str, row: tuple[float, float, float], folder: Path) -> Iterator[str]:
-    """A proxy process with a trace of one row, which has neither jitter nor loss."""
-    trace = folder / "link.csv"
-    trace.write_text("seconds,down_mbit,up_mbit,rtt_ms\n0," + ",".join(map(str, row)) + "\n")
+def _trace(row: tuple[float, float, float]) -> Iterator[str]:
+    """A trace of one row: a link that stays as it is, without jitter and loss."""
+    with tempfile.TemporaryDirectory() as folder:
+        trace = Path(folder) / "link.csv"
+        trace.write_text("seconds,down_mbit,up_mbit,rtt_ms\n0," + ",".join(map(str, row)) + "\n")
+        yield str(trace)
+
+
+@contextmanager
+def _shaped(peer: str, link: str) -> Iterator[str]:
+    """A proxy process to ``peer``; gives its address."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "simulator.cli", "shape", "--link", str(trace), "--to", peer],
+        [sys.executable, "-m", "simulator.cli", "shape", "--link", link, "--to", peer],
         stdout=subprocess.PIPE,
         text=True,
     )

@@ -6,6 +6,7 @@ sleeping late delays single bytes and never slows the link down.
 
 import asyncio
 from asyncio import StreamReader, StreamWriter
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
@@ -34,6 +35,24 @@ class Way(StrEnum):
         return point.up_rate if self is Way.UP else point.down_rate
 
 
+@dataclass(slots=True)
+class Count:
+    """Bytes of one way of a connection so far.
+
+    Attributes:
+        taken: read from the sender.
+        delivered: accepted by the receiver's kernel.
+    """
+
+    taken: int = 0
+    delivered: int = 0
+
+    @property
+    def held(self) -> int:
+        """Bytes on the way."""
+        return self.taken - self.delivered
+
+
 class Lane:
     """Carries bytes in order, late by what the link makes of them.
 
@@ -44,8 +63,7 @@ class Lane:
         rng: draws jitter and loss.
 
     Attributes:
-        taken: bytes read so far.
-        delivered: bytes that the receiver's kernel accepted so far.
+        count: of its bytes; outlives the lane.
     """
 
     def __init__(self, link: Link, way: Way, began: float, rng: np.random.Generator) -> None:
@@ -54,12 +72,7 @@ class Lane:
         self._pieces: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
         self._room = asyncio.Event()
         self._bound = _bound(link, way)
-        self.taken = self.delivered = 0
-
-    @property
-    def held(self) -> int:
-        """Bytes on the way, at most `bound`."""
-        return self.taken - self.delivered
+        self.count = Count()
 
     @property
     def bound(self) -> int:
@@ -76,9 +89,9 @@ class Lane:
 
     async def _take(self, reader: StreamReader) -> None:
         while burst := await reader.read(BURST_BYTES):
-            self.taken += len(burst)
+            self.count.taken += len(burst)
             self._send(burst)
-            while self.held >= self._bound:
+            while self.count.held >= self._bound:
                 self._room.clear()
                 await self._room.wait()
         self._send(b"")
@@ -113,7 +126,7 @@ class Lane:
                 break
             writer.write(piece)
             await writer.drain()
-            self.delivered += len(piece)
+            self.count.delivered += len(piece)
             self._room.set()
         writer.write_eof()
 

@@ -13,14 +13,14 @@ import sys
 from asyncio import StreamReader, StreamWriter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
 from shared_models.contract.errors import BadSetting, PathMissing, PortTaken
-from simulator.lane import Lane, Way
+from simulator.lane import Count, Lane, Way
 from simulator.links import BURST_BYTES, Link
 
 _BACKLOG: Final = 1024
@@ -33,13 +33,13 @@ class Connection:
 
     Attributes:
         peer: HOST:PORT of who made it.
-        up: from there to the target.
+        up: bytes from there to the target.
         down: and back.
     """
 
     peer: str
-    up: Lane
-    down: Lane
+    up: Count
+    down: Count
 
 
 class Proxy:
@@ -82,10 +82,7 @@ class Proxy:
         """Bytes of each connection and way, read from one side and accepted by the other."""
         return {
             "link": self._link.name,
-            "connections": [
-                {"peer": each.peer, "up": _count(each.up), "down": _count(each.down)}
-                for each in self.connections
-            ],
+            "connections": [asdict(connection) for connection in self.connections],
         }
 
     def _accept(self, reader: StreamReader, writer: StreamWriter) -> None:
@@ -95,14 +92,13 @@ class Proxy:
             for index, way in enumerate(Way)
         )
         host, port = writer.get_extra_info("peername")[:2]
-        connection = Connection(f"{host}:{port}", up, down)
-        self.connections.append(connection)
-        task = asyncio.create_task(self._carry(connection, reader, writer))
+        self.connections.append(Connection(f"{host}:{port}", up.count, down.count))
+        task = asyncio.create_task(self._carry(up, down, reader, writer))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
 
     async def _carry(
-        self, connection: Connection, reader: StreamReader, writer: StreamWriter
+        self, up: Lane, down: Lane, reader: StreamReader, writer: StreamWriter
     ) -> None:
         """Both ways of a connection, to its end; one that breaks on a side breaks on the other."""
         writers = [writer]
@@ -112,8 +108,8 @@ class Proxy:
             target_reader, target = await asyncio.open_connection(*self._to, limit=BURST_BYTES)
             writers.append(target)
             async with asyncio.TaskGroup() as ways:
-                ways.create_task(connection.up.carry(reader, target))
-                ways.create_task(connection.down.carry(target_reader, writer))
+                ways.create_task(up.carry(reader, target))
+                ways.create_task(down.carry(target_reader, writer))
         except* OSError:
             for each in writers:
                 each.transport.abort()
@@ -175,10 +171,6 @@ async def _shape(link: Link, to: str, listen: str, seed: int) -> Proxy:
         sys.stdout.flush()
         await stop.wait()
     return proxy
-
-
-def _count(lane: Lane) -> dict[str, int]:
-    return {"taken": lane.taken, "delivered": lane.delivered}
 
 
 def _host_port(setting: str, address: str) -> tuple[str, int]:

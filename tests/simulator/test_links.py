@@ -121,3 +121,23 @@ def test_an_unknown_link_is_told_with_the_nearest() -> None:
 def test_points_out_of_order_make_no_link() -> None:
     with pytest.raises(ValueError, match="in order"):
         Link("bad", (Point(0.0, 1, 1, 0), Point(0.0, 1, 1, 0)))
+
+
+def test_the_documentation_gives_the_figures_that_are_used() -> None:
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in Path("docs/links.md").read_text().splitlines()
+    ]
+    told = {row[0].strip("`"): row[1:6] for row in rows if row[0].strip("`") in PROFILES}
+
+    for name, profile in PROFILES.items():
+        (point,) = profile.points
+        if name != "none":
+            assert told[name] == [
+                f"{point.down_rate / 1e6:g} / {point.up_rate / 1e6:g}",
+                f"{point.rtt_s * 1e3:g} ms",
+                f"{profile.jitter_s * 1e3:g} ms",
+                f"{profile.loss * 100:g} %",
+                f"{profile.stall_s * 1e3:g} ms",
+            ]
+    assert told.keys() == PROFILES.keys()
