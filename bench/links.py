@@ -5,7 +5,7 @@ beside the same socket without a proxy. Jitter and loss are off here: they are c
 
 (b) One scenario twice: without a link, its measured compute and the model; and through the proxy.
 
-    python -m bench.links [--only proxy|replay] [--links wifi 5g 4g 3g] [--moments 900]
+    python -m bench.links [--only proxy|replay] [--links wifi 5g 4g 3g] [--moments 600]
 """
 
 import argparse
@@ -35,7 +35,7 @@ PING = b"x" * 100
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--only", choices=["proxy", "replay"])
-    parser.add_argument("--moments", type=int, default=900)
+    parser.add_argument("--moments", type=int, default=600)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--links", nargs="+", default=["wifi", "5g", "4g", "3g"])
     options = parser.parse_args()
@@ -54,7 +54,8 @@ async def _proxy() -> None:
         with _shaped(peer, "none") as proxy:
             passed = await _round_trip(proxy, 100)
         print(
-            f"round trip bare {bare * 1e3:.2f} ms, through a proxy without a link {passed * 1e3:.2f}"
+            f"round trip bare {bare * 1e3:.2f} ms, "
+            f"through a proxy without a link {passed * 1e3:.2f} ms"
         )
         worst_rate = worst_rtt = 0.0
         for name, row in _settings():
@@ -199,11 +200,11 @@ def _compare(options: argparse.Namespace) -> None:
 def _replay(moments: int, *more: str) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Rankings on open sessions, and the ledger, of a replay with a refresh before every event.
 
-    Two devices are in flight, so that nobody waits for the machine. A user's first ranking also
+    One device is in flight, so that nobody waits for the machine. A user's first ranking also
     opens the session, which the model leaves out.
     """
     settings = (
-        *("train.epochs=1", "device.in_flight=2", "device.open_sessions=1024"),
+        *("train.epochs=1", "device.in_flight=1", "device.open_sessions=1024"),
         *("device.channel=own", f"replay.moments={moments}"),
     )
     with tempfile.TemporaryDirectory() as out:
