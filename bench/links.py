@@ -123,7 +123,7 @@ async def _peer() -> AsyncIterator[str]:
     async def serve(reader: StreamReader, writer: StreamWriter) -> None:
         wish, size = (await reader.readline()).split()
         if wish == b"down":
-            writer.write(bytes(int(size)))
+            await _pour(writer, int(size))
         elif wish == b"up":
             rate = await _slope(reader, int(size))
             writer.write(f"{rate}\n".encode())
@@ -157,10 +157,17 @@ async def _rate(address: str, way: str, size: int) -> float:
     if way == "down":
         rate = await _slope(reader, size)
     else:
-        writer.write(bytes(size))
+        await _pour(writer, size)
         rate = float(await reader.readline())
     writer.close()
     return rate
+
+
+async def _pour(writer: StreamWriter, size: int) -> None:
+    """Write at least ``size`` bytes, no faster than they leave."""
+    for _ in range(size // 65536 + 1):
+        writer.write(bytes(65536))
+        await writer.drain()
 
 
 async def _slope(reader: StreamReader, size: int) -> float:
