@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from grpc import aio
 
+from device_client.channels import OPTIONS
 from device_client.client import DeviceClient
 from device_client.control import Page, Simulation, account
-from device_client.grpc_cloud import OPTIONS, GrpcCloud
+from device_client.grpc_cloud import GrpcCloud
 from device_client.host import Host, hosted
 from device_client.ledger import DeviceLedger
 from device_client.settings import DeviceSettings

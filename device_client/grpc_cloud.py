@@ -1,14 +1,16 @@
-"""The cloud over gRPC: one resumable stream for each device, all of them on one channel."""
+"""The cloud over gRPC: one resumable stream for each device, on one channel or on its own."""
 
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
+from functools import partial
 from typing import Any, Final
 
 from google.protobuf.message import Message
 from grpc import aio
 
+from device_client.channels import Channels
 from device_client.cloud import Identity, Piece
 from device_client.ledger import BUNDLE, CONTROL, DeviceLedger
 from device_client.sessions import Line, Session, SessionPool, translated
@@ -40,22 +42,10 @@ from shared_models.contract.ranking import Receipt
 from shared_models.contract.tensors import Float32Array, tensor_from_proto
 
 ByteStream = aio.UnaryStreamCall[bytes, bytes]
-SessionCalls = aio.StreamStreamMultiCallable[bytes, bytes]
+SessionCall = aio.StreamStreamCall[bytes, bytes]
 ByteStreams = aio.UnaryStreamMultiCallable[bytes, bytes]
 _SERVICE: Final = collaboration_pb2.DESCRIPTOR.services_by_name["Collaboration"].full_name
-_MESSAGE_BYTES: Final = 4 << 20
-OPTIONS: Final[Sequence[tuple[str, int]]] = (
-    # The default back-off lets a device wait seconds for a cloud that has long been back.
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 1000),
-    ("grpc.keepalive_time_ms", 20_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
-    ("grpc.max_receive_message_length", _MESSAGE_BYTES),
-    ("grpc.max_send_message_length", _MESSAGE_BYTES),
-    # Without it, processes in one (a simulator's tests) would share a connection and its fate.
-    ("grpc.use_local_subchannel_pool", 1),
-)
+_SESSION: Final = f"/{_SERVICE}/Session"
 
 
 class GrpcCloud:
@@ -83,11 +73,11 @@ class GrpcCloud:
         self._line = Line(settings.cloud, ledger, settings.deadline_s)
         self._address, self._ledger, self._clock = settings.cloud, ledger, clock
         self._patience_s = settings.connect_s
-        self._channel = aio.insecure_channel(settings.cloud, options=OPTIONS)
+        self._channels = Channels(settings.cloud, own=settings.channel == "own")
+        self._channel = self._channels.shared
         self._pool = SessionPool(settings.open_sessions)
         self._asked: dict[int, int] = {}
         # Messages cross as bytes: whoever serialises them counts them, exactly once.
-        self._session: SessionCalls = self._channel.stream_stream(f"/{_SERVICE}/Session")
         self._fetch: ByteStreams = self._channel.unary_stream(f"/{_SERVICE}/FetchBundle")
         self._watch: ByteStreams = self._channel.unary_stream(f"/{_SERVICE}/WatchReleases")
         self.round = 0
@@ -97,7 +87,7 @@ class GrpcCloud:
 
     async def __aexit__(self, *_: object) -> None:
         self._pool.close()
-        await self._channel.close()
+        await self._channels.close()
 
     async def released(self, method: str) -> str:
         """Id of the released bundle.
@@ -189,10 +179,15 @@ class GrpcCloud:
         """
         session = self._pool.find(who)
         if session is None:
-            session = Session(who, self._session(), self._line)
+            session = self._session(who)
             self._pool.add(session)
             await self._greet(session)
         return session
+
+    def _session(self, who: Identity) -> Session:
+        channel = self._channels.take(who.user)
+        call: SessionCall = channel.stream_stream(_SESSION)()
+        return Session(who, call, self._line, partial(self._channels.give_back, channel))
 
     async def _greet(self, session: Session) -> None:
         waits = self._line.deadline_s is None

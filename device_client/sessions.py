@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -64,6 +64,7 @@ class Session:
         who: whose stream it is.
         call: the stream, of serialised messages.
         line: what it shares with the other sessions of a process.
+        on_close: told once, when it has closed.
 
     Attributes:
         is_open: false once it broke or was closed.
@@ -71,10 +72,16 @@ class Session:
         events_stored: what the journal held of this user as the session began.
     """
 
-    __slots__ = ("_call", "_line", "events_stored", "is_busy", "is_open", "who")
+    __slots__ = ("_call", "_line", "_on_close", "events_stored", "is_busy", "is_open", "who")
 
-    def __init__(self, who: Identity, call: ByteStream, line: Line) -> None:
-        self.who, self._call, self._line = who, call, line
+    def __init__(
+        self,
+        who: Identity,
+        call: ByteStream,
+        line: Line,
+        on_close: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.who, self._call, self._line, self._on_close = who, call, line, on_close
         self.is_open, self.is_busy, self.events_stored = True, False, 0
 
     async def exchange(self, ask: Ask, purpose: str) -> Exchanged:
@@ -97,9 +104,11 @@ class Session:
         return exchanged
 
     def close(self) -> None:
-        """Hang up."""
-        self.is_open = False
-        self._call.cancel()
+        """Hang up; a session that is closed stays closed."""
+        if self.is_open:
+            self.is_open = False
+            self._call.cancel()
+            self._on_close()
 
     async def _exchanged(self, ask: Ask, purpose: str) -> Exchanged:
         address, ledger, user = self._line.address, self._line.ledger, self.who.user

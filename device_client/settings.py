@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -64,6 +64,9 @@ class DeviceSettings(BaseSettings):
     in_flight: PositiveInt = Field(64, description="Users that rank at the same time.")
     open_sessions: PositiveInt = Field(
         128, description="Most sessions kept open; the longest unused one makes room."
+    )
+    channel: Literal["shared", "own"] = Field(
+        "shared", description="Own: each session has a connection of its own, as a phone has."
     )
     upload_batch: PositiveInt = Field(16, description="Events that go up together.")
     outbox: PositiveInt = Field(10_000, description="Most events that wait for the cloud, a user.")

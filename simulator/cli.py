@@ -10,13 +10,16 @@ from rich.console import Console
 
 from shared_models.contract.errors import BadSetting, ConcertoError
 from simulator.compose import compose
+from simulator.coordinator import LOOPBACK
 from simulator.data_cli import data
 from simulator.entries import BASELINES, PRESETS
 from simulator.experiment import perform, plan
 from simulator.fleet import end_like_ctrl_c
 from simulator.inspection import inspect_bundle, open_bundles
+from simulator.links import link
 from simulator.progress import Display
 from simulator.scenario import Scenario
+from simulator.shaper import run_shaper
 from simulator.summary import table
 
 INTERRUPTED: Final = 130
@@ -144,6 +147,22 @@ def inspect(
     """Print what a device would know of a bundle, and whether its test vector comes out."""
     for found in open_bundles(bundle):
         inspect_bundle(found, _console())
+
+
+@app.command()
+def shape(
+    to: Annotated[str, typer.Option(help="HOST:PORT that connections go on to.")],
+    link_: Annotated[
+        str, typer.Option("--link", help="wifi, 5g, 4g, 3g, none, or a trace file.")
+    ] = "none",
+    listen: Annotated[str, typer.Option(help="HOST:PORT; port 0 takes a free one.")] = LOOPBACK,
+    counts: Annotated[
+        Path | None, typer.Option(help="JSON file of the bytes carried, written at the end.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of jitter and loss.")] = 0,
+) -> None:
+    """Carry TCP connections over a link in real time until told to stop."""
+    run_shaper(link(link_), to, listen, counts, seed)
 
 
 def main() -> None:

@@ -90,11 +90,11 @@ def _read(file: Path) -> Tree:
 
 
 def _long_form(fields: Mapping[str, Any]) -> Tree:
-    """``trunk: din``, ``methods: duet`` and ``seeds: 1`` as what they are short for."""
+    """``trunk: din``, ``methods: duet``, ``seeds: 1``, ``links: 4g`` as what they are short for."""
     full = dict(fields)
     if isinstance(full.get("trunk"), str):
         full["trunk"] = {"name": full["trunk"]}
-    for name in ("methods", "against", "seeds"):
+    for name in ("methods", "against", "seeds", "links"):
         if isinstance(full.get(name), str | int):
             full[name] = [full[name]]
     return full

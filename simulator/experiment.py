@@ -18,6 +18,7 @@ from shared_models.logs.prepared import PreparedLog
 from simulator.cache import BundleCache, Resolved, Trained, resolve
 from simulator.compose import narrowed
 from simulator.entries import Entry, read_entry
+from simulator.links import Link, link
 from simulator.meter import Meter
 from simulator.progress import Display
 from simulator.replay import Replay, Rules
@@ -49,12 +50,13 @@ class Play:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A scenario that was checked, and the log that it plays."""
+    """A scenario that was checked, the log that it plays, and the links to model latency over."""
 
     scenario: Scenario
     plays: tuple[Play, ...]
     log: PreparedLog
     moments: Moments
+    links: tuple[Link, ...]
 
     @property
     def protocol(self) -> str:
@@ -70,6 +72,9 @@ def plan(scenario: Scenario) -> Plan:
     Raises:
         InputError: something in it is wrong; nothing was written but the cached log.
     """
+    links = tuple(link(name) for name in scenario.links)
+    if scenario.link is not None:
+        link(scenario.link)
     checked = [_checked(scenario, read_entry(text)) for text in scenario.methods]
     columns = Columns(**scenario.columns.model_dump())
     log = open_or_prepare(scenario.log, columns, scenario.split)
@@ -88,12 +93,12 @@ def plan(scenario: Scenario) -> Plan:
         )
         for own, narrow, resolved, device in checked
     )
-    return Plan(scenario, plays, log, moments)
+    return Plan(scenario, plays, log, moments, links)
 
 
 def _checked(scenario: Scenario, entry: Entry) -> tuple[Entry, Scenario, Resolved, DeviceSettings]:
     narrow = narrowed(scenario, entry)
-    device = validated(DeviceSettings, "device", narrow.device)
+    device = validated(DeviceSettings, "device", narrow.device_settings)
     return entry, narrow, resolve(narrow, entry.method), device
 
 

@@ -76,8 +76,15 @@ class Scenario(_Settings):
     replay: ReplaySettings = ReplaySettings()
     device: Tree = Field(default_factory=dict, description="Settings of every device.")
     cloud: Tree = Field(default_factory=dict, description="Flags of the serving cloud.")
+    link: str | None = Field(
+        None,
+        description="Play each session over such a link in real time: a profile or a trace file.",
+    )
+    links: tuple[str, ...] = Field(
+        ("wifi", "5g", "4g", "3g"), description="Model latency over each of these."
+    )
 
-    @field_validator("methods", "against", "seeds")
+    @field_validator("methods", "against", "seeds", "links")
     @classmethod
     def _no_repeats(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
         if len(set(values)) < len(values):
@@ -107,6 +114,11 @@ class Scenario(_Settings):
     def references(self) -> tuple[str, ...]:
         """The entries that others are compared with."""
         return self.against or (read_entry(self.methods[0]).label,)
+
+    @property
+    def device_settings(self) -> Tree:
+        """Settings of every device; on a link, each session has one of its own unless said."""
+        return self.device if self.link is None else {"channel": "own", **self.device}
 
     @property
     def cloud_flags(self) -> list[str]:

@@ -17,6 +17,7 @@ from simulator.replay import Account, Replay
 from simulator.scenario import Scenario
 
 DEVICE: Final = "device_client.cli"
+SHAPER: Final = "simulator.cli"
 _ANY_PORT: Final = "127.0.0.1:0"
 _READY_S: Final = 120.0
 
@@ -131,7 +132,8 @@ class Stage:
         return cloud
 
     async def _gather(self) -> None:
-        places = ("--cloud", self._cloud_address, "--simulation", self._coordinator.address)
+        cloud = await self._over_a_link(self._cloud_address)
+        places = ("--cloud", cloud, "--simulation", self._coordinator.address)
         for index in range(self._scenario.devices):
             name = f"device-{index}"
             own = ("--bundles", str(self._downloads / name))
@@ -139,3 +141,13 @@ class Stage:
         self._links = await self._fleet.while_alive(
             self._coordinator.gathered(self._scenario.devices)
         )
+
+    async def _over_a_link(self, cloud: str) -> str:
+        """Where devices find ``cloud``: behind a proxy where the scenario has a link."""
+        link = self._scenario.link
+        if link is None:
+            return cloud
+        places = ("--to", cloud, "--listen", _ANY_PORT)
+        seed = ("--seed", str(self._scenario.data_seed))
+        proxy = self._fleet.start("link", SHAPER, "shape", "--link", link, *places, *seed)
+        return await self._fleet.line(proxy, "listening on ", _READY_S)

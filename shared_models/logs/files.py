@@ -31,7 +31,7 @@ def read_file(path: Path, columns: Columns) -> Source:
         PathMissing, BadLog, ColumnMissing, BadValue, TooSmall: it cannot be used; the message
             names the file, the row (the header is row 1) and what was expected.
     """
-    raw = _read(path)
+    raw = read_table(path)
     names = {
         "user": columns.user or "user",
         "item": columns.item or "item",
@@ -54,7 +54,12 @@ def read_file(path: Path, columns: Columns) -> Source:
     return Source(path.stem, events)
 
 
-def _read(path: Path) -> pl.DataFrame:
+def read_table(path: Path) -> pl.DataFrame:
+    """A CSV, every column as text, or a Parquet file.
+
+    Raises:
+        PathMissing, BadLog, TooSmall: it is not there, or is no table.
+    """
     if not path.is_file():
         raise PathMissing(path)
     try:

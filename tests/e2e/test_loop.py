@@ -118,3 +118,16 @@ def test_asking_less_often_costs_less_and_a_scenario_file_repeats_the_run(
     always = found(compared)["methods"]["duet"]["bytes_down_per_rec"]
     assert metrics["methods"]["duet"]["bytes_down_per_rec"] < always / 3
     assert comparable(again) == comparable(metrics)
+
+
+def test_a_link_delays_every_refresh_and_changes_nothing_else(
+    concerto_run: Any, tmp_path: Path
+) -> None:
+    options = ("--method", "duet", "--devices", "2", "--set", "replay.moments=200")
+
+    near = concerto_run(tmp_path / "near", *options)
+    far = concerto_run(tmp_path / "far", *options, "--set", "link=4g")
+
+    assert comparable(far) == comparable(near)
+    assert payload(tmp_path / "far").equals(payload(tmp_path / "near"))
+    assert far["methods"]["duet"]["latency_ms"]["p50"] >= 70

@@ -76,6 +76,10 @@ def log(tmp_path: Path) -> str:
         (["--set", "train.epochs=many"], "train.epochs"),
         (["--set", "duet.max_lagg=1"], "did you mean 'duet.max_lag'"),
         (["--set", "device.in_flihgt=1"], "did you mean 'device.in_flight'"),
+        (["--set", "link=5gg"], "unknown link '5gg': did you mean '5g'"),
+        (["--set", 'links=["wify"]'], "unknown link 'wify': did you mean 'wifi'"),
+        (["--set", "link=none.csv"], "none.csv: no such file"),
+        (["--set", "device.channel=mine"], "device.channel"),
         (["--set", "replay.moments=0"], "'replay.moments': expected greater than 0, got 0"),
         (["--scenario", "none.yaml"], "none.yaml: no such scenario file"),
         (["--device", "3"], "--devices"),
@@ -118,6 +122,23 @@ def test_a_method_is_refused_before_a_log_is_read(concerto: Concerto) -> None:
 
     assert code == 2
     assert "duett" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--link", "6g"], "unknown link '6g'"),
+        (["--link", "4g", "--listen", "nowhere"], "'listen': write HOST:PORT"),
+        (["--counts", "no/such/counts.json"], "no/such: no such folder"),
+    ],
+)
+def test_a_proxy_that_cannot_be_is_explained(
+    concerto: Concerto, arguments: list[str], words: str
+) -> None:
+    code, said = concerto("shape", "--to", "127.0.0.1:1", *arguments)
+
+    assert code == 2
+    assert words in said
 
 
 def test_a_folder_without_a_bundle_is_told(concerto: Concerto, tmp_path: Path) -> None:

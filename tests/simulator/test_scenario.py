@@ -87,6 +87,7 @@ def test_a_scenario_that_was_written_down_is_read_back(file: Path, tmp_path: Pat
         ("methods=[]", BadSetting, "methods"),
         ("split=sideways", BadSetting, "expected 'user-tail' or 'global-time', got 'sideways'"),
         ("duet=3", BadSetting, "settings.duet"),
+        ('links=["4g", "4g"]', BadSetting, "name each one once"),
         ("settings.cigar={}", BadSetting, "not among the methods"),
         ("devices", BadSetting, "path.to.setting=value"),
     ],
@@ -132,3 +133,11 @@ def test_a_recipe_can_be_written_down_and_played_again(recipe, tmp_path: Path) -
     copy.write_text(dump(recipe()))
 
     assert compose(copy, {}) == recipe()
+
+
+def test_on_a_link_every_session_has_its_own_unless_said_otherwise() -> None:
+    assert compose(None, {}).device_settings == {}
+    assert compose(None, {}, ["link=4g"]).device_settings == {"channel": "own"}
+    shared = compose(None, {}, ["link=4g", "device.channel=shared", "links=3g"])
+    assert shared.device_settings == {"channel": "shared"}
+    assert shared.links == ("3g",)

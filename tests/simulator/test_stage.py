@@ -37,6 +37,7 @@ def on_round(fake, number):
 fake = FakeDevices(os.getpid(), os.environ["FAKE_BUNDLE"])
 if "DEVICE_HANGS" in os.environ:
     fake.hangs = True
+print("told of a cloud at", options["--cloud"], flush=True)
 asyncio.run(fake.run(options["--simulation"], on_round))
 """
 
@@ -127,3 +128,35 @@ async def test_what_an_earlier_run_stored_is_not_the_past_of_this_one(scenario: 
         await stage.play(make_run(0))
 
     assert not journal.exists()
+
+
+async def test_devices_dial_the_proxy_of_their_link_which_ends_with_the_stage(
+    scenario: Scenario,
+) -> None:
+    run = make_run(0)
+
+    async with open_stage(scenario.model_copy(update={"link": "4g"})) as stage:
+        await stage.play(run)
+        proxy = (scenario.folder / "logs" / "link.log").read_text()
+        (running,) = [p for p in psutil.Process().children() if "shape" in p.cmdline()]
+        command = running.cmdline()
+        await stage.dismiss()
+
+    address = proxy.removeprefix("listening on ").strip()
+    told = (scenario.folder / "logs" / "device-0.log").read_text()
+    assert told == f"told of a cloud at {address}\n"
+    assert command[-8:] == [
+        *("--link", "4g", "--to", "127.0.0.1:4321"),
+        *("--listen", "127.0.0.1:0", "--seed", "0"),
+    ]
+    assert not psutil.pid_exists(running.pid)
+
+
+async def test_without_a_link_devices_dial_the_cloud(scenario: Scenario) -> None:
+    async with open_stage(scenario) as stage:
+        await stage.play(make_run(0))
+        await stage.dismiss()
+
+    told = (scenario.folder / "logs" / "device-0.log").read_text()
+    assert told == "told of a cloud at 127.0.0.1:4321\n"
+    assert not (scenario.folder / "logs" / "link.log").exists()
