@@ -82,7 +82,7 @@ async def test_a_session_that_is_opened_again_leaves_no_connection_behind(
         with pytest.raises(CloudUnavailable):
             await cloud.refresh(who, [1], 1, at=0.0)
 
-        assert (await cloud.refresh(who, [1], 4, at=0.0)).events_seen == 4
+        assert (await cloud.refresh(who, [1], 4, at=0.0))[0].events_seen == 4
         assert await settled(address, 1) == 1
 
 
