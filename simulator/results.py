@@ -1,6 +1,8 @@
 """The folder of a run. A reader finds each file as it was, or as it is now, never half of it."""
 
+import hashlib
 import json
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ import polars as pl
 
 from simulator.environment import describe
 from simulator.outcome import Outcome, ledger_of, observed, outcome_of
+from simulator.report.page import write_report
 from simulator.scenario import Scenario, dump
 from simulator.stage import Run
 from simulator.summary import Json, summarise
@@ -41,12 +44,27 @@ class Results:
             return
         outcome = outcome_of(run, self._users)
         self._outcomes.append(outcome)
-        self._files.parquet(f"rankings-{outcome.method}-{outcome.seed}.parquet", tally.frame())
+        whose = {"entry": outcome.method, "seed": str(outcome.seed)}
+        name = rankings_name(outcome.method, outcome.seed)
+        self._files.parquet(name, tally.frame(), whose)
         self._files.parquet("ledger.parquet", ledger_of(*self._outcomes).frame())
         self._files.parquet("observed.parquet", observed(self._outcomes))
         self._files.text("scenario.yaml", dump(self._scenario))
         self._files.json("environment.json", describe(clouds, outcome.accounts))
         self._files.json("metrics.json", self.summary)
+
+    def report(self) -> None:
+        """Write ``report.html`` from the files, where there are any."""
+        if self._outcomes:
+            write_report(self.folder)
+
+
+def rankings_name(entry: str, seed: int) -> str:
+    """The file with an entry's rankings; a label that no file can have gets a hash in its name."""
+    slug = re.sub(r"[^\w.=+-]+", "-", entry)[:80]
+    if slug != entry:
+        slug += f"-{hashlib.sha256(entry.encode()).hexdigest()[:8]}"
+    return f"rankings-{slug}-{seed}.parquet"
 
 
 class _Folder:
@@ -63,9 +81,13 @@ class _Folder:
         """Write a JSON file whose bytes depend on ``content`` alone."""
         self.text(name, json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n")
 
-    def parquet(self, name: str, frame: pl.DataFrame) -> None:
-        """Write a Parquet file."""
-        self._replace(name, frame.write_parquet)
+    def parquet(
+        self, name: str, frame: pl.DataFrame, about: Mapping[str, str] | None = None
+    ) -> None:
+        """Write a Parquet file; its footer says what it is ``about``."""
+        self._replace(
+            name, lambda draft: frame.write_parquet(draft, metadata=dict(about or {}) or None)
+        )
 
     def _replace(self, name: str, write: Callable[[Path], Any]) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
