@@ -28,7 +28,7 @@ class Results:
 
     def __init__(self, scenario: Scenario, protocol: str, users: int) -> None:
         self.folder = scenario.folder
-        self._files = _Folder(scenario.folder)
+        self._files = Folder(scenario.folder)
         self._scenario, self._protocol, self._users = scenario, protocol, users
         self._outcomes: list[Outcome] = []
 
@@ -67,7 +67,7 @@ def rankings_name(entry: str, seed: int) -> str:
     return f"rankings-{slug}-{seed}.parquet"
 
 
-class _Folder:
+class Folder:
     """Writes files at once or not at all; those of an earlier run are replaced."""
 
     def __init__(self, folder: Path) -> None:

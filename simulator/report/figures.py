@@ -11,7 +11,7 @@ import polars as pl
 
 BINS: Final = 48
 """Spans of virtual time in a chart of traffic."""
-LEVELS: Final = (*(level / 50 for level in range(50)), 0.99, 0.995, 0.999)
+LEVELS: Final = (*(level / 50 for level in range(1, 50)), 0.99, 0.995, 0.999)
 """Quantiles that stand for a distribution of latencies."""
 MODELLED: Final = "modelled_"
 """Begins the columns with a ranking's modelled seconds; the link's name follows."""
@@ -29,8 +29,8 @@ def links(rankings: pl.DataFrame) -> list[str]:
 
 def time_unit(rankings: pl.DataFrame) -> tuple[str, float]:
     """A unit in which the replay's span of virtual time reads well, and its seconds."""
-    at = rankings["at"]
-    span = float(at.max() - at.min()) if len(at) else 0.0  # type: ignore[operator]
+    start, end = _span(rankings)
+    span = end - start
     fits = (unit for unit in _SPANS.items() if span >= 3 * unit[1])
     return next(fits, ("seconds", 1.0))
 
@@ -43,7 +43,7 @@ def traffic(rankings: pl.DataFrame) -> pl.DataFrame:
         ``down`` in bytes. Spans without traffic have a row too, of zero bytes.
     """
     _, unit = time_unit(rankings)
-    start, end = (float(x or 0) for x in (rankings["at"].min(), rankings["at"].max()))  # type: ignore[arg-type]
+    start, end = _span(rankings)
     width = max(end - start, 1e-9) / BINS
     place = ((pl.col("at") - start) / width).floor().clip(0, BINS - 1).cast(pl.Int64)
     asked = rankings.filter(pl.col("bytes_up") + pl.col("bytes_down") > 0).with_columns(
@@ -62,6 +62,12 @@ def traffic(rankings: pl.DataFrame) -> pl.DataFrame:
         up=pl.col("up").fill_null(0) / pl.col("seeds"),
         down=pl.col("down").fill_null(0) / pl.col("seeds"),
     ).sort("entry", "purpose", "time")
+
+
+def _span(rankings: pl.DataFrame) -> tuple[float, float]:
+    """First and last virtual time, in seconds."""
+    at = rankings["at"].to_numpy()
+    return float(at.min(initial=np.inf)), float(at.max(initial=-np.inf))
 
 
 def _all_bins() -> pl.DataFrame:
@@ -96,9 +102,10 @@ def _seconds(rankings: pl.DataFrame, name: str) -> pl.Expr:
 
 
 def latency_curves(rankings: pl.DataFrame) -> pl.DataFrame:
-    """Distributions of latency: ``entry``, ``link``, ``share`` of rankings that took at most ``ms``.
+    """Distributions of latency: a ``share`` of rankings took at most so many ``ms``.
 
-    ``link`` is `MEASURED`, or the name of a modelled one.
+    Returns:
+        ``entry``, ``link`` (`MEASURED`, or the name of a modelled one), ``share``, ``ms``.
     """
     columns = {MEASURED: "seconds", **{link: MODELLED + link for link in links(rankings)}}
     rows = [
@@ -120,7 +127,7 @@ def _quantiles(seconds: pl.Series) -> list[float]:
 
 
 def shares(rankings: pl.DataFrame, column: str) -> pl.DataFrame:
-    """How many rankings of each entry have which value: ``entry``, ``kind``, ``count``, ``share``."""
+    """How many rankings of an entry have which value: ``entry``, ``kind``, ``count``, ``share``."""
     counts = rankings.group_by("entry", pl.col(column).alias("kind")).len("count")
     share = pl.col("count") / pl.col("count").sum().over("entry")
     return counts.with_columns(share=share).sort("entry", "kind")

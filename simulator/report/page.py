@@ -1,6 +1,7 @@
-"""``report.html``: a run for people who did not make it. One file, which asks nothing of a network."""
+"""``report.html``: a run for people who did not make it, in one file that needs no network."""
 
 import json
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -9,8 +10,10 @@ import vl_convert
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from simulator.report import sections, view
+from simulator.report import sections, tables, words
+from simulator.report.entries import Entry, entries
 from simulator.report.figures import BINS, LEVELS
+from simulator.report.marks import KINDS, PALETTE
 from simulator.report.run_data import RunData, load_run
 
 NAME: Final = "report.html"
@@ -39,32 +42,41 @@ def write_report(folder: Path) -> Path:
 
 def render(run: RunData) -> str:
     """The page of a run."""
-    charts = {
-        name: list(make(run))
-        for name, make in {
-            "bytes": sections.trade_of_bytes,
-            "latency": sections.trade_of_latency,
-            "traffic": sections.traffic,
-            "parts": sections.latency_parts,
-            "curves": sections.latency_curves,
-            "activity": sections.by_activity,
-            "staleness": sections.by_staleness,
-            "provenance": sections.provenance,
-        }.items()
-    }
+    shown = entries(run)
+    charts = _charts(run, shown)
     specs = {chart.name: chart.spec for group in charts.values() for chart in group}
-    return (
-        _templates()
-        .get_template("page.html.j2")
-        .render(
-            run=run,
-            view=view,
-            charts=charts,
-            specs=_embedded(specs),
-            library=_library(),
-            thinned=THINNED,
-        )
+    template = _templates().get_template("page.html.j2")
+    return template.render(
+        run=run,
+        entries=shown,
+        charts=charts,
+        words=words,
+        tables=tables,
+        specs=_embedded(specs),
+        script=_script(),
+        thinned=THINNED,
+        kinds=KINDS,
+        palette=PALETTE,
     )
+
+
+def _charts(run: RunData, shown: Sequence[Entry]) -> dict[str, list[sections.Chart]]:
+    of_rankings = {
+        "traffic": sections.traffic,
+        "parts": sections.latency_parts,
+        "curves": sections.latency_curves,
+        "provenance": sections.provenance,
+    }
+    of_metrics = {
+        "bytes": sections.trade_of_bytes,
+        "latency": sections.trade_of_latency,
+        "activity": sections.by_activity,
+        "staleness": sections.by_staleness,
+    }
+    charts = {name: list(make(shown)) for name, make in of_metrics.items()}
+    if len(run.rankings):
+        charts |= {name: list(make(run.rankings, shown)) for name, make in of_rankings.items()}
+    return {**{name: [] for name in of_rankings}, **charts}
 
 
 @cache
@@ -77,15 +89,15 @@ def _templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals["ours"] = lambda name: Markup((_HERE / name).read_text())  # noqa: S704
+    environment.globals["style"] = Markup((_HERE / "style.css").read_text())  # noqa: S704
     return environment
 
 
 @cache
-def _library() -> Markup:
-    """Vega, Vega-Lite and Vega-Embed as one script; bundling takes seconds."""
-    script: str = vl_convert.javascript_bundle()
-    return Markup(script.replace("</script", "<\\/script"))  # noqa: S704 - a library's code
+def _script() -> Markup:
+    """Vega, Vega-Lite and Vega-Embed in one script with ours; bundling takes seconds."""
+    script = vl_convert.javascript_bundle((_HERE / "charts.js").read_text())
+    return Markup(script.replace("</script", "<\\/script"))  # noqa: S704 - code, not data
 
 
 def _embedded(content: Any) -> Markup:

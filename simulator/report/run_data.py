@@ -118,7 +118,10 @@ def _all_rankings(files: list[Path], *, scores: bool) -> pl.DataFrame:
 
 def _whose(file: Path) -> tuple[str, int]:
     """Entry and seed as the file's footer has them; older files say it in their name only."""
-    about = _parsed(file, pl.read_parquet_metadata)
+    try:
+        about = pl.read_parquet_metadata(file)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise BadLog(f"{file}: not a readable Parquet file") from error
     _, _, named = file.stem.partition("-")
     entry, _, seed = named.rpartition("-")
     try:
@@ -128,13 +131,8 @@ def _whose(file: Path) -> tuple[str, int]:
 
 
 def _frame(file: Path, without: tuple[str, ...] = ()) -> pl.DataFrame:
-    lazy = _parsed(file, pl.scan_parquet)
-    return _parsed(file, lambda _: lazy.drop(without, strict=False).collect())
-
-
-def _parsed(file: Path, read: Any) -> Any:
     try:
-        return read(file)
+        return pl.scan_parquet(file).drop(without, strict=False).collect()
     except (pl.exceptions.PolarsError, OSError) as error:
         raise BadLog(f"{file}: not a readable Parquet file") from error
 

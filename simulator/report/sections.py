@@ -7,9 +7,10 @@ from typing import Final
 import polars as pl
 
 from simulator.report import charts, figures
-from simulator.report.charts import Spec
-from simulator.report.run_data import Json, RunData
-from simulator.report.view import Entry, entries, group_label
+from simulator.report.entries import Entry
+from simulator.report.marks import Spec, bytes_axis, time_axis
+from simulator.report.run_data import Json
+from simulator.report.texts import bounds
 
 ACCURACIES: Final = {"AUC": "auc", "NDCG@10": "ndcg@10"}
 SOURCES: Final = ("default-weights", "overlay", "stale-overlay", "cloud", "learned-weights")
@@ -20,8 +21,20 @@ CORNER: Final = (
     "what no other entry beats in both; bars are 95 % intervals over users."
 )
 CURVE: Final = (
-    "A curve further left is faster; where it crosses 95 %, only one ranking in twenty is slower."
+    "A curve further left is faster; where it crosses 95 %, one ranking in twenty is slower."
 )
+ACTIVITY: Final = (
+    "Users in thirds by how much they had done before their first ranking. Compare entries inside "
+    "a third: users of different thirds differ in more than activity."
+)
+AGE: Final = (
+    "A line that falls to the right says what it costs to believe old parameters. Each age holds "
+    "other rankings, so small steps may come from these."
+)
+WHOLE: Final = "The length is the mean time of a ranking on this machine, in its parts."
+UNTOLD: Final = " The cloud did not tell its own times: transfer holds the whole exchange."
+SPAN: Final = f"The height is the payload within a {figures.BINS}th of the replay's virtual time."
+SHARES: Final = "Each bar is all rankings of an entry, of all seeds together."
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,136 +60,115 @@ class Chart:
     entry: Entry | None = None
 
 
-def trade_of_bytes(run: RunData) -> Iterator[Chart]:
+def trade_of_bytes(shown: Sequence[Entry]) -> Iterator[Chart]:
     """Accuracy against payload per recommendation."""
-    axis = charts.bytes_axis("payload per recommendation, up and down (log scale)")
-    costs = {entry.number: entry.bytes_per_rec for entry in entries(run)}
-    for accuracy in ACCURACIES:
-        rows = _traded(run, costs, accuracy)
+    costs = {entry.number: entry.bytes_per_rec for entry in shown}
+    for accuracy, metric in ACCURACIES.items():
+        rows = _traded(shown, costs, metric)
         if rows:
-            name, title = f"bytes-{ACCURACIES[accuracy]}", f"{accuracy} against bytes"
-            yield Chart(
-                name, title, CORNER.format("less traffic"), charts.trade(rows, axis, accuracy)
+            spec, reading = (
+                charts.trade(rows, bytes_axis(), accuracy),
+                CORNER.format("less traffic"),
             )
+            yield Chart(f"bytes-{metric}", f"{accuracy} against bytes", reading, spec)
 
 
-def trade_of_latency(run: RunData) -> Iterator[Chart]:
+def trade_of_latency(shown: Sequence[Entry]) -> Iterator[Chart]:
     """AUC against latency: modelled for each link, or as measured where nothing was modelled."""
-    axis = charts.time_axis("95 % of rankings took at most so many ms (log scale)")
-    modelled = {entry.number: entry.latency(run) for entry in entries(run)}
-    measured = {entry.number: entry.found["latency_ms"]["p95"] for entry in entries(run)}
-    links = list(dict.fromkeys(link for found in modelled.values() for link in found))
+    axis = time_axis("p95 of a ranking, ms (log)", 1, 2, 5)
+    links = list(dict.fromkeys(link for entry in shown for link in entry.modelled))
     for link in links or [figures.MEASURED]:
-        of_link = {number: found.get(link) for number, found in modelled.items()}
-        rows = _traded(run, of_link if links else measured, "AUC")
-        title = f"AUC against latency on {link}" if links else "AUC against latency on loopback"
-        origin = "modelled" if links else "measured"
-        spec = charts.trade(rows, axis, "AUC")
-        yield Chart(f"latency-{link}", title, CORNER.format("faster"), spec, origin)
+        costs = {entry.number: _slowest(entry, link) for entry in shown}
+        rows = _traded(shown, costs, "auc")
+        if rows:
+            origin, where = ("modelled", link) if links else ("measured", "loopback")
+            spec, reading = charts.trade(rows, axis, "AUC"), CORNER.format("faster")
+            yield Chart(f"latency-{link}", f"AUC against latency, {where}", reading, spec, origin)
 
 
-def traffic(run: RunData) -> Iterator[Chart]:
+def traffic(rankings: pl.DataFrame, shown: Sequence[Entry]) -> Iterator[Chart]:
     """Bytes over virtual time by purpose, of each entry that has any."""
-    sums, (unit, _) = figures.traffic(run.rankings), figures.time_unit(run.rankings)
-    bytes_ = sums.with_columns(bytes=pl.col("up") + pl.col("down"))
-    for entry in entries(run):
-        rows = bytes_.filter(entry=entry.label).drop("entry", "up", "down").to_dicts()
+    sums, (unit, _) = figures.traffic(rankings), figures.time_unit(rankings)
+    both = sums.select("entry", "purpose", "time", bytes=pl.col("up") + pl.col("down"))
+    for entry in shown:
+        rows = _numbered([entry], both)
         if rows:
             kinds = [kind for kind in PURPOSES if any(row["purpose"] == kind for row in rows)]
-            reading = f"Height: payload within one {figures.BINS}th of the replay's virtual time."
-            spec = charts.over_time(rows, unit, PURPOSES)
-            yield Chart(f"traffic-{entry.number}", "", reading, spec, kinds=kinds, entry=entry)
+            spec, title = charts.over_time(rows, unit, kinds), f"Traffic of {entry.label}"
+            yield Chart(f"traffic-{entry.number}", title, SPAN, spec, kinds=kinds, entry=entry)
 
 
-def latency_parts(run: RunData) -> Iterator[Chart]:
+def latency_parts(rankings: pl.DataFrame, shown: Sequence[Entry]) -> Iterator[Chart]:
     """Where the time of a mean ranking went."""
-    rows = _known(run, figures.latency_parts(run.rankings).rename({"part": "kind"}))
+    rows = _numbered(shown, figures.latency_parts(rankings).rename({"part": "kind"}))
     if rows:
-        reading = "The length is the mean time of a ranking as measured on this machine, in parts."
-        if not figures.tells_cloud_parts(run.rankings):
-            reading += (
-                " The cloud did not tell its own times, so transfer holds all of an exchange."
-            )
-        length = {"field": "ms", "title": "mean ms per ranking"}
-        spec = charts.stacked(rows, figures.PARTS, length, ",.3~r")
-        kinds = figures.PARTS
-        yield Chart("parts", "Where the time goes", reading, spec, "measured", kinds)
+        reading = WHOLE if figures.tells_cloud_parts(rankings) else WHOLE + UNTOLD
+        length = {"field": "ms", "title": "mean ms of a ranking"}
+        spec = charts.stacked(rows, figures.PARTS, length, ".3~r")
+        yield Chart("parts", "Where the time goes", reading, spec, "measured", figures.PARTS)
 
 
-def latency_curves(run: RunData) -> Iterator[Chart]:
+def latency_curves(rankings: pl.DataFrame, shown: Sequence[Entry]) -> Iterator[Chart]:
     """Distributions of latency: as measured, and modelled for each link."""
-    curves = figures.latency_curves(run.rankings)
-    for (link,), own in curves.group_by("link", maintain_order=True):
-        rows = [{**row, "named": _named(row)} for row in _known(run, own.drop("link"))]
+    for (link,), own in figures.latency_curves(rankings).group_by("link", maintain_order=True):
+        rows = [{**row, "named": _is_named(row)} for row in _numbered(shown, own.drop("link"))]
         is_measured = link == figures.MEASURED
-        title = "Latency on loopback" if is_measured else f"Latency on {link}"
-        origin = "measured" if is_measured else "modelled"
-        yield Chart(f"curve-{link}", title, CURVE, charts.distribution(rows), origin)
+        origin, where = ("measured", "loopback") if is_measured else ("modelled", link)
+        spec = charts.distribution(rows)
+        yield Chart(f"curve-{link}", f"Latency, {where}", CURVE, spec, origin)
 
 
-def by_activity(run: RunData) -> Iterator[Chart]:
+def by_activity(shown: Sequence[Entry]) -> Iterator[Chart]:
     """Accuracy of users who did little, and of those who did much."""
-    for accuracy in ACCURACIES:
-        rows = _grouped(run, "by_activity", accuracy)
+    for accuracy, metric in ACCURACIES.items():
+        rows, order = _grouped(shown, "by_activity", metric)
         if rows:
-            order = list(dict.fromkeys(row["group"] for row in sorted(rows, key=_least)))
-            reading = (
-                "Users in thirds by the number of their events before the first ranking. Compare "
-                "entries inside a group: groups differ in more than activity."
-            )
             spec = charts.by_group(rows, accuracy, order)
-            yield Chart(f"activity-{accuracy}", f"{accuracy} by users' activity", reading, spec)
+            yield Chart(f"activity-{metric}", f"{accuracy} by users' activity", ACTIVITY, spec)
 
 
-def by_staleness(run: RunData) -> Iterator[Chart]:
+def by_staleness(shown: Sequence[Entry]) -> Iterator[Chart]:
     """Accuracy by the age of the overlay that made the ranking."""
-    for accuracy in ACCURACIES:
-        rows = _grouped(run, "by_staleness", accuracy)
+    for accuracy, metric in ACCURACIES.items():
+        rows, order = _grouped(shown, "by_staleness", metric)
         if rows:
-            order = list(dict.fromkeys(row["group"] for row in sorted(rows, key=_least)))
-            reading = (
-                "A line that falls to the right says what it costs to believe old parameters. Each "
-                "age holds other rankings, so small steps may come from these."
-            )
             spec = charts.by_age(rows, accuracy, order)
-            yield Chart(f"age-{accuracy}", f"{accuracy} by age of parameters", reading, spec)
+            yield Chart(f"age-{metric}", f"{accuracy} by age of parameters", AGE, spec)
 
 
-def provenance(run: RunData) -> Iterator[Chart]:
+def provenance(rankings: pl.DataFrame, shown: Sequence[Entry]) -> Iterator[Chart]:
     """What rankings were made with, and what devices decided."""
     told = (
         ("source", "What rankings were made with", SOURCES),
         ("decision", "What devices decided", DECISIONS),
     )
-    for column, title, kinds in told:
-        rows = _known(run, figures.shares(run.rankings, column).drop_nulls())
+    length = {"field": "share", "title": "share of rankings", "scale": {"domain": [0, 1]}}
+    length |= {"axis": {"format": "%", "tickCount": 5}}
+    for column, title, all_kinds in told:
+        rows = _numbered(shown, figures.shares(rankings, column).drop_nulls())
         if rows:
-            length = {"field": "share", "title": "share of rankings"}
-            length |= {"axis": {"format": "%", "tickCount": 5}, "scale": {"domain": [0, 1]}}
-            reading = "Each bar is all rankings of an entry, all seeds together."
+            kinds = [kind for kind in all_kinds if any(row["kind"] == kind for row in rows)]
             spec = charts.stacked(rows, kinds, length, ".1%")
-            yield Chart(column, title, reading, spec, "measured", kinds)
+            yield Chart(column, title, SHARES, spec, kinds=kinds)
 
 
 def _row(entry: Entry) -> Json:
     return {"number": entry.number, "entry": entry.label}
 
 
-def _known(run: RunData, frame: pl.DataFrame) -> list[Json]:
-    """Rows of a frame with the number of their entry."""
-    by_label = {entry.label: _row(entry) for entry in entries(run)}
+def _numbered(shown: Sequence[Entry], frame: pl.DataFrame) -> list[Json]:
+    """Rows of the shown entries, with their numbers."""
+    by_label = {entry.label: _row(entry) for entry in shown}
     rows = frame.iter_rows(named=True)
     return [{**row, **by_label[row["entry"]]} for row in rows if row["entry"] in by_label]
 
 
-def _traded(run: RunData, costs: Mapping[int, float | None], accuracy: str) -> list[Json]:
-    metric = ACCURACIES[accuracy]
-    known = (
+def _traded(shown: Sequence[Entry], costs: Mapping[int, float | None], metric: str) -> list[Json]:
+    return _undominated(
         {**_row(entry), "cost": costs[entry.number], **_ends(entry.found[metric])}
-        for entry in entries(run)
+        for entry in shown
         if costs[entry.number] is not None and entry.found[metric]["mean"] is not None
     )
-    return _undominated(known)
 
 
 def _undominated(rows: Iterable[Json]) -> list[Json]:
@@ -189,30 +181,35 @@ def _undominated(rows: Iterable[Json]) -> list[Json]:
     return ordered
 
 
-def _grouped(run: RunData, groups: str, accuracy: str) -> list[Json]:
-    return [
+def _grouped(shown: Sequence[Entry], groups: str, metric: str) -> tuple[list[Json], list[str]]:
+    """Rows of the groups, and the groups' names in order."""
+    rows = [
         {
             **_row(entry),
-            **_ends(found[ACCURACIES[accuracy]]),
-            "group": group_label(found, without="no overlay"),
+            **_ends(found[metric]),
+            "group": bounds(found),
             "least": found["at_least"],
             "recommendations": found["recommendations"],
         }
-        for entry in entries(run)
+        for entry in shown
         for found in entry.found.get(groups, ())
-        if found[ACCURACIES[accuracy]]["mean"] is not None
+        if found[metric]["mean"] is not None
     ]
+    ordered = sorted(rows, key=lambda row: (row["least"] is None, row["least"] or 0))
+    return rows, list(dict.fromkeys(row["group"] for row in ordered))
+
+
+def _slowest(entry: Entry, link: str) -> float | None:
+    """What 95 % of rankings took at most, in ms; None where it was not modelled."""
+    of_links = {**entry.modelled, figures.MEASURED: entry.found["latency_ms"]}
+    return of_links[link]["p95"] if link in of_links else None
 
 
 def _ends(found: Json) -> Json:
     return {name: found[name] for name in ("mean", "low", "high")}
 
 
-def _least(row: Json) -> float:
-    return float("inf") if row["least"] is None else row["least"]
-
-
-def _named(row: Json) -> bool:
+def _is_named(row: Json) -> bool:
     """Whether the entry's number stands here on its curve; another height for each entry."""
-    place = 10 + 7 * row["number"] % 35
+    place = 9 + 7 * row["number"] % 35
     return bool(row["share"] == figures.LEVELS[place])
