@@ -48,7 +48,7 @@ def by_group(rows: Rows, accuracy: str, groups: Sequence[str]) -> Spec:
         accuracy: its name.
         groups: their order, from above.
     """
-    lanes = len({row["number"] for row in rows})
+    lanes = len(_numbers(rows))
     place = {
         "y": {
             "field": "group",
@@ -58,7 +58,7 @@ def by_group(rows: Rows, accuracy: str, groups: Sequence[str]) -> Spec:
             "axis": {"grid": True, "tickBand": "extent"},
             "scale": {"domain": list(groups), "paddingInner": 0, "paddingOuter": 0},
         },
-        "yOffset": {"field": "number", "type": "ordinal", "scale": {"paddingOuter": 0.6}},
+        "yOffset": _lane(rows, paddingOuter=0.6),
         "x": accuracy_axis(accuracy),
     }
     height = len(groups) * max(64, 21 * lanes + 12)
@@ -77,7 +77,7 @@ def by_age(rows: Rows, accuracy: str, groups: Sequence[str]) -> Spec:
             "title": "age of the overlay, in events",
             "axis": {"labelAngle": 0, "grid": False},
         },
-        "xOffset": {"field": "number", "type": "ordinal"},
+        "xOffset": _lane(rows),
         "y": accuracy_axis(accuracy),
     }
     line = {
@@ -169,8 +169,17 @@ def stacked(rows: Rows, kinds: Sequence[str], length: Spec, form: str) -> Spec:
     }
     placed = [{**row, "place": list(kinds).index(row["kind"])} for row in rows]
     mark = {"type": "bar", "height": {"band": 0.72}, "stroke": "var(--card)", "strokeWidth": 1}
-    height = 26 * len({row["number"] for row in rows})
+    height = 26 * len(_numbers(rows))
     return chart(placed, [{"mark": mark, "encoding": encoding}], height=height)
+
+
+def _lane(rows: Rows, **scale: float) -> Spec:
+    """Entries of one place beside each other."""
+    return {"field": "number", "type": "ordinal", "scale": {"domain": _numbers(rows), **scale}}
+
+
+def _numbers(rows: Rows) -> list[int]:
+    return sorted({row["number"] for row in rows})
 
 
 def _estimate_tips(accuracy: str) -> list[Spec]:

@@ -53,6 +53,9 @@ ENTRIES = (
 )
 
 
+SOME = (ENTRIES[0], ENTRIES[1], ENTRIES[3], ENTRIES[5], ENTRIES[6])
+
+
 def make_rankings(made: Made, count: int, seed: int, *, modelled: bool) -> pl.DataFrame:
     """Rankings as `Tally.frame` gives them, with the columns that links and the cloud add."""
     rng = np.random.default_rng(seed)
@@ -158,5 +161,5 @@ def make_run(
 
 @pytest.fixture(scope="session")
 def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A comparison of eight entries."""
-    return make_run(tmp_path_factory.mktemp("compared"))
+    """A comparison of five entries with two seeds."""
+    return make_run(tmp_path_factory.mktemp("compared"), SOME)
