@@ -1,6 +1,7 @@
 """``report.html``: a run for people who did not make it, in one file that needs no network."""
 
 import json
+import re
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any, Final
 
 import vl_convert
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from simulator.report import sections, tables, words
 from simulator.report.entries import Entry, entries
@@ -89,8 +90,14 @@ def _templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["breakable"] = _breakable
     environment.globals["style"] = Markup((_HERE / "style.css").read_text())  # noqa: S704
     return environment
+
+
+def _breakable(label: str) -> Markup:
+    """A label that may go on in the next line after any of its signs."""
+    return Markup(re.sub(r"([\[.,=])", r"\1<wbr>", str(escape(label))))  # noqa: S704 - escaped
 
 
 @cache

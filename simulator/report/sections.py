@@ -27,6 +27,9 @@ ACTIVITY: Final = (
     "Users in thirds by how much they had done before their first ranking. Compare entries inside "
     "a third: users of different thirds differ in more than activity."
 )
+ALIKE: Final = (
+    "All users had done equally much before their first ranking, so there is one group of them."
+)
 AGE: Final = (
     "A line that falls to the right says what it costs to believe old parameters. Each age holds "
     "other rankings, so small steps may come from these."
@@ -124,7 +127,8 @@ def by_activity(shown: Sequence[Entry]) -> Iterator[Chart]:
         rows, order = _grouped(shown, "by_activity", metric)
         if rows:
             spec = charts.by_group(rows, accuracy, order)
-            yield Chart(f"activity-{metric}", f"{accuracy} by users' activity", ACTIVITY, spec)
+            reading = ACTIVITY if len(order) > 1 else ALIKE
+            yield Chart(f"activity-{metric}", f"{accuracy} by users' activity", reading, spec)
 
 
 def by_staleness(shown: Sequence[Entry]) -> Iterator[Chart]:
