@@ -58,7 +58,7 @@ def by_group(rows: Rows, accuracy: str, groups: Sequence[str]) -> Spec:
             "axis": {
                 "grid": True,
                 "tickBand": "extent",
-                "labelExpr": "datum.label + ' events'",
+                "labelExpr": "datum.label ? datum.label + ' events' : ''",
                 "labelLimit": 120,
             },
             "scale": {"domain": list(groups), "paddingInner": 0, "paddingOuter": 0},
