@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: help setup demo test check protos bench clean
+.PHONY: help setup browser demo test check schema protos bench clean
 
 help: ## say what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -17,6 +17,10 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $@
 
 setup: $(STAMP) ## make the environment in .venv
+
+browser: ## install the browser that the report is tested in (Debian, as root), where none is there
+	@command -v chromium || command -v google-chrome || \
+	  { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; }
 
 demo: $(STAMP) ## MovieLens-100K through the whole system: train, serve, replay on devices, report
 	$(BIN)/concerto run --method base --method duet --log movielens-100k --devices 4 --seed 0 --out runs/demo
@@ -39,6 +43,9 @@ protos: $(STAMP) ## write the Python of protos/v1 anew
 	$(BIN)/python -m grpc_tools.protoc -I. --plugin=protoc-gen-mypy=$(BIN)/protoc-gen-mypy \
 	  --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc \
 	  --python_out=. --mypy_out=quiet:. --grpc_python_out=. --mypy_grpc_out=quiet:. protos/v1/*.proto
+
+schema: $(STAMP) ## write the JSON schema of metrics.json anew
+	$(BIN)/python -m simulator.metrics_model > docs/schema/metrics.schema.json
 
 bench: $(STAMP) ## measure quality, replay speed and memory; prints ratios (an hour)
 	$(BIN)/python -m bench.replay

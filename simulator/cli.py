@@ -1,4 +1,4 @@
-"""concerto: run methods on a log, look into bundles, prepare logs."""
+"""concerto: run methods on a log, report what came out, look into bundles, prepare logs."""
 
 import asyncio
 import sys
@@ -18,6 +18,7 @@ from simulator.fleet import end_like_ctrl_c
 from simulator.inspection import inspect_bundle, open_bundles
 from simulator.links import link
 from simulator.progress import Display
+from simulator.report.page import write_report
 from simulator.scenario import Scenario
 from simulator.shaper import run_shaper
 from simulator.summary import table
@@ -187,7 +188,17 @@ def _play(chosen: Scenario) -> None:
     console.print(results.summary["protocol"], soft_wrap=True, highlight=False)
     console.print(table(results.summary))
     console.print(f"results: {results.folder}", soft_wrap=True, highlight=False)
-    console.print("next: read metrics.json there, or play another --method", highlight=False)
+    console.print("next: open report.html there, or play another --method", highlight=False)
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(help="Folder of a run, as `concerto run` left it.")],
+) -> None:
+    """Write a run's report.html anew: one page, for people who did not make the run."""
+    page = write_report(folder)
+    _console().print(f"report: {page}", soft_wrap=True, highlight=False)
+    _console().print("next: open it in a browser", highlight=False)
 
 
 def _console() -> Console:

@@ -5,6 +5,7 @@ That text is its label in tables, in ``metrics.json``, in the ledger; ``stale: d
 another one.
 """
 
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,8 +25,9 @@ PRESETS: Final[Mapping[str, str]] = {
 """Baselines that keep claims about DUET honest, and its cheapest delivery."""
 BASELINES: Final = ("popularity", "base", "finetune", "duet", *PRESETS)
 """What ``concerto compare --all`` plays."""
-_LABEL: Final = re.compile(r"([^\[\]:]+):\s+(.*)")
+_LABEL: Final = re.compile(r"(.+):\s+(.+)")
 _ENTRY: Final = re.compile(r"([a-z0-9_-]+)(?:\[(.*)\])?", re.IGNORECASE)
+_LONGEST: Final = 80
 _NEXT_SETTING: Final = re.compile(r",\s*(?=[\w.]+=)")
 
 
@@ -60,5 +62,6 @@ def read_entry(text: str) -> Entry:
 
 
 def slug(label: str) -> str:
-    """``label`` as a part of a file's name."""
-    return re.sub(r"[^A-Za-z0-9.=_-]+", "-", label).strip("-")
+    """``label`` as a part of a file's name; what no file can be called gets a hash in it."""
+    name = re.sub(r"[^\w.=+-]+", "-", label)[:_LONGEST]
+    return name if name == label else f"{name}-{hashlib.sha256(label.encode()).hexdigest()[:8]}"

@@ -110,7 +110,10 @@ async def perform(plan: Plan, display: Display) -> Results:
     """
     trained = await _train(plan, display)
     results = Results(plan.scenario, plan.protocol, plan.log.users)
-    await _replay(plan, trained, results, display)
+    try:
+        await _replay(plan, trained, results, display)
+    finally:
+        results.report()
     return results
 
 

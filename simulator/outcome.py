@@ -7,6 +7,7 @@ import polars as pl
 
 from shared_models.contract.metrics import UserMetric, evaluate
 from shared_models.contract.tensors import Float32Array
+from simulator.groups import Group, by_activity, by_staleness
 from simulator.ledger import Ledger
 from simulator.replay import Account
 from simulator.stage import Run
@@ -23,6 +24,8 @@ class Outcome:
         bundle_id: what the devices ran.
         complete: whether the whole log was played; traffic is known only then.
         metrics: by name.
+        by_activity: the same by how active users are.
+        by_staleness: the same by how old overlays were.
         sources: how many rankings were made with what.
         asks: rankings for which the cloud was asked, answered or not.
         latencies: float32, measured seconds of each ranking.
@@ -37,6 +40,8 @@ class Outcome:
     bundle_id: str
     complete: bool
     metrics: Mapping[str, UserMetric]
+    by_activity: tuple[Group, ...]
+    by_staleness: tuple[Group, ...]
     sources: Mapping[str, int]
     asks: int
     latencies: Float32Array
@@ -58,6 +63,7 @@ class Outcome:
 def outcome_of(run: Run, users: int) -> Outcome:
     """What ``run`` found until now, over a log of ``users`` users."""
     tally = run.replay.tally
+    rankings = tally.frame()
     return Outcome(
         method=run.label,
         seed=run.seed,
@@ -65,6 +71,8 @@ def outcome_of(run: Run, users: int) -> Outcome:
         bundle_id=run.trained.bundle.id,
         complete=bool(run.accounts),
         metrics=evaluate(tally.evaluated(), users),
+        by_activity=by_activity(rankings, users),
+        by_staleness=by_staleness(rankings, users),
         sources=tally.source_counts(),
         asks=tally.asked,
         latencies=tally.seconds[tally.ranked],

@@ -10,6 +10,7 @@ import polars as pl
 from simulator.entries import slug
 from simulator.environment import describe
 from simulator.outcome import Outcome, ledger_of, observed, outcome_of
+from simulator.report.page import write_report
 from simulator.scenario import Scenario, dump
 from simulator.stage import Run
 from simulator.summary import Json, summarise
@@ -26,7 +27,7 @@ class Results:
 
     def __init__(self, scenario: Scenario, protocol: str, users: int) -> None:
         self.folder = scenario.folder
-        self._files = _Folder(scenario.folder)
+        self._files = Folder(scenario.folder)
         self._scenario, self._protocol, self._users = scenario, protocol, users
         self._outcomes: list[Outcome] = []
 
@@ -42,16 +43,27 @@ class Results:
             return
         outcome = outcome_of(run, self._users)
         self._outcomes.append(outcome)
-        name = f"rankings-{slug(outcome.method)}-{outcome.seed}.parquet"
-        self._files.parquet(name, tally.frame())
+        whose = {"entry": outcome.method, "seed": str(outcome.seed)}
+        name = rankings_name(outcome.method, outcome.seed)
+        self._files.parquet(name, tally.frame(), whose)
         self._files.parquet("ledger.parquet", ledger_of(*self._outcomes).frame())
         self._files.parquet("observed.parquet", observed(self._outcomes))
         self._files.text("scenario.yaml", dump(self._scenario))
         self._files.json("environment.json", describe(clouds, outcome.accounts))
         self._files.json("metrics.json", self.summary)
 
+    def report(self) -> None:
+        """Write ``report.html`` from the files, where there are any."""
+        if self._outcomes:
+            write_report(self.folder)
 
-class _Folder:
+
+def rankings_name(entry: str, seed: int) -> str:
+    """The file with an entry's rankings."""
+    return f"rankings-{slug(entry)}-{seed}.parquet"
+
+
+class Folder:
     """Writes files at once or not at all; those of an earlier run are replaced."""
 
     def __init__(self, folder: Path) -> None:
@@ -65,9 +77,13 @@ class _Folder:
         """Write a JSON file whose bytes depend on ``content`` alone."""
         self.text(name, json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n")
 
-    def parquet(self, name: str, frame: pl.DataFrame) -> None:
-        """Write a Parquet file."""
-        self._replace(name, frame.write_parquet)
+    def parquet(
+        self, name: str, frame: pl.DataFrame, about: Mapping[str, str] | None = None
+    ) -> None:
+        """Write a Parquet file; its footer says what it is ``about``."""
+        self._replace(
+            name, lambda draft: frame.write_parquet(draft, metadata=dict(about or {}) or None)
+        )
 
     def _replace(self, name: str, write: Callable[[Path], Any]) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)

@@ -94,8 +94,8 @@ class Scenario(_Settings):
     @model_validator(mode="after")
     def _settings_belong_to_methods(self) -> Self:
         entries = [read_entry(text) for text in self.methods]
-        if len({slug(entry.label) for entry in entries}) < len(entries):
-            raise ValueError("two entries have names that are alike")
+        if len({entry.label for entry in entries}) < len(entries):
+            raise ValueError("two entries have the same name")
         for name in self.settings.keys() - {entry.method for entry in entries}:
             raise ValueError(f"there are settings for {name!r}, which is not among the methods")
         for label in set(self.against) - {entry.label for entry in entries}:

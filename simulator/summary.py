@@ -19,6 +19,7 @@ from shared_models.contract.metrics import (
     mean_over_seeds,
     paired_difference,
 )
+from simulator.groups import over_seeds
 from simulator.ledger import APART, PAYLOAD, Bytes
 from simulator.outcome import Outcome, ledger_of
 
@@ -103,6 +104,8 @@ def _method(runs: Sequence[Outcome]) -> Json:
         "latency_ms": _latency([run.latencies for run in runs]),
         "asks_per_rec": sum(run.asks for run in runs) / sum(run.recommendations for run in runs),
         "state_bytes_per_device": _state(runs),
+        "by_activity": over_seeds([run.by_activity for run in runs]),
+        "by_staleness": over_seeds([run.by_staleness for run in runs]),
         "sources": {name: sum(run.sources[name] for run in runs) for name in runs[0].sources},
         "recommendations": sum(run.recommendations for run in runs),
         "seeds": [run.seed for run in runs],

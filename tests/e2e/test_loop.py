@@ -7,6 +7,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from simulator.metrics_model import Metrics
 from tests.e2e.conftest import COMPARED
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(600)]
@@ -54,6 +55,12 @@ def test_duet_beats_base_where_groups_conflict(compared: Path) -> None:
     assert gain["low"] > 0
     best = 0.95
     assert metrics["methods"]["duet"]["auc"]["mean"] < best
+
+
+def test_a_run_leaves_a_report_and_figures_that_keep_to_their_schema(compared: Path) -> None:
+    Metrics.model_validate_json((compared / "metrics.json").read_text(), strict=True)
+
+    assert "base and duet on synthetic" in (compared / "report.html").read_text()
 
 
 def test_metrics_have_the_promised_shape(compared: Path) -> None:

@@ -76,9 +76,9 @@ def test_what_all_entries_share_is_no_setting_of_one(setting: str) -> None:
         narrowed(compose(None, {"methods": [entry.label]}), entry)
 
 
-def test_two_entries_cannot_have_names_that_are_alike() -> None:
-    with pytest.raises(BadSetting, match="alike"):
-        compose(None, {"methods": ["a b: base", "a-b: duet"]})
+def test_two_entries_cannot_have_the_same_name() -> None:
+    with pytest.raises(BadSetting, match="same name"):
+        compose(None, {"methods": ["a b: base", "a b: duet"]})
 
 
 def test_only_what_is_played_can_be_compared_with() -> None:

@@ -147,12 +147,15 @@ async def test_a_run_that_was_cut_short_leaves_a_readable_report(
     assert 0 <= base["auc"]["mean"] <= 1
     assert base["bytes_up_per_rec"] is None, "traffic is only known at a run's end"
     assert base["state_bytes_per_device"] is None
+    results.report()
+    assert "This run was cut short" in (tmp_path / "report.html").read_text()
 
 
 async def test_a_run_that_ranked_nothing_writes_nothing(crowd: Crowd, tmp_path: Path) -> None:
     results = Results(Scenario(out=tmp_path / "out"), "a protocol", USERS)
 
     results.add(await played(crowd, "base", 0, 1, dies_in_round=1), {1: 99})
+    results.report()
 
     assert not (tmp_path / "out").exists()
 

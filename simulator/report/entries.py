@@ -1,0 +1,55 @@
+"""What a run compares: its entries, numbered, with what is known of each."""
+
+from dataclasses import dataclass
+
+from simulator.report.figures import MODELLED, links
+from simulator.report.run_data import Json, RunData
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A line of the comparison.
+
+    Attributes:
+        number: from 1; stands for the entry in charts.
+        label: its name.
+        found: what ``metrics.json`` says of it.
+        modelled: by link, modelled ms that half and that 95 % of its rankings took at most.
+    """
+
+    number: int
+    label: str
+    found: Json
+    modelled: dict[str, Json]
+
+    @property
+    def bytes_per_rec(self) -> float | None:
+        """Payload in both directions; None where it is not known."""
+        up, down = self.found["bytes_up_per_rec"], self.found["bytes_down_per_rec"]
+        return None if up is None or down is None else up + down
+
+
+def entries(run: RunData) -> list[Entry]:
+    """What was played, in its order; the first one is what the others are held against."""
+    methods = run.metrics["methods"]
+    return [
+        Entry(number, label, methods[label], _modelled(run, label))
+        for number, label in enumerate(run.entries, 1)
+    ]
+
+
+def _modelled(run: RunData, label: str) -> dict[str, Json]:
+    """As ``metrics.json`` has it, or else from the rankings."""
+    told: dict[str, Json] | None = run.metrics["methods"][label].get("modelled_ms")
+    if told:
+        return told
+    own = run.rankings.filter(entry=label)
+    found = {}
+    for link in links(own):
+        seconds = own[MODELLED + link].drop_nulls()
+        if len(seconds):
+            found[link] = {
+                name: 1000 * float(seconds.quantile(level, "linear") or 0)
+                for name, level in (("p50", 0.5), ("p95", 0.95))
+            }
+    return found

@@ -1,0 +1,87 @@
+"""The numbers in the charts are those of the rankings."""
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from simulator.report import load_run
+from simulator.report.entries import entries
+from simulator.report.figures import (
+    BINS,
+    PARTS,
+    latency_curves,
+    latency_parts,
+    learning,
+    shares,
+    time_unit,
+    traffic,
+)
+from simulator.report.run_data import RunData
+from simulator.report.sections import trade_of_bytes
+
+
+@pytest.fixture(scope="module")
+def run(compared: Path) -> RunData:
+    return load_run(compared, scores=False)
+
+
+def of(run: RunData, entry: str) -> pl.DataFrame:
+    return run.rankings.filter(entry=entry)
+
+
+def test_no_byte_of_traffic_is_lost_between_the_spans(run: RunData) -> None:
+    spans = traffic(run.rankings).filter(entry="duet")
+
+    assert len(spans) == BINS
+    assert spans["down"].sum() == pytest.approx(of(run, "duet")["bytes_down"].sum() / 2)
+    assert spans["up"].sum() == pytest.approx(of(run, "duet")["bytes_up"].sum() / 2)
+    assert traffic(run.rankings).filter(entry="base").is_empty()
+
+
+@pytest.mark.parametrize(("span", "unit"), [(2.0, "seconds"), (200, "minutes"), (9e5, "days")])
+def test_virtual_time_is_told_in_a_unit_that_fits(span: float, unit: str) -> None:
+    assert time_unit(pl.DataFrame({"at": [7.0, 7.0 + span]}))[0] == unit
+
+
+def test_the_parts_of_latency_add_up_to_the_whole(run: RunData) -> None:
+    parts = latency_parts(run.rankings).filter(entry="duet")
+
+    assert parts["part"].to_list() == list(PARTS)
+    whole = 1000 * of(run, "duet")["seconds"].cast(pl.Float64).mean()  # type: ignore[operator]
+    assert parts["ms"].sum() == pytest.approx(whole, rel=1e-4)
+    told = 1000 * of(run, "duet")["queue_seconds"].mean()  # type: ignore[operator]
+    assert parts.filter(part="queue")["ms"].item() == pytest.approx(told, rel=1e-4)
+
+
+def test_a_curve_is_made_of_quantiles(run: RunData) -> None:
+    curve = latency_curves(run.rankings).filter(entry="duet", link="3g")
+
+    assert curve["ms"].is_sorted()
+    median = curve.filter(share=0.5)["ms"].item()
+    assert median == pytest.approx(1000 * of(run, "duet")["modelled_3g"].median(), rel=1e-5)  # type: ignore[operator]
+
+
+def test_shares_are_of_all_rankings_of_an_entry(run: RunData) -> None:
+    found = shares(run.rankings, "decision").filter(entry="duet[codec=latent-i8] <b>&amp;")
+
+    assert found["kind"].to_list() == ["refresh"]
+    assert found["share"].to_list() == [1.0]
+
+
+def test_learning_counts_only_what_was_learnt_from(run: RunData) -> None:
+    found = learning(run.rankings)
+
+    assert found["entry"].to_list() == ["finetune"]
+    assert found["steps"].to_list() == [of(run, "finetune").height]
+
+
+def test_the_dashed_line_joins_what_no_other_entry_beats(run: RunData) -> None:
+    (chart, _) = trade_of_bytes(entries(run))
+
+    rows = chart.spec["data"]["values"]
+    for row in rows:
+        beaten = any(other["cost"] <= row["cost"] and other["mean"] > row["mean"] for other in rows)
+        assert not (row["best"] and beaten)
+    assert any(row["best"] for row in rows)
+    assert not all(row["best"] for row in rows)

@@ -1,0 +1,131 @@
+"""The page: whole in one file, honest about what is missing, safe against any label."""
+
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from simulator import cli
+from simulator.report.page import write_report
+from tests.simulator.report.conftest import ENTRIES, make_run
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return make_run(tmp_path / "run", ENTRIES[:2], count=300, seeds=(0,))
+
+
+def body(page: Path) -> str:
+    """The page without the charting library."""
+    return page.read_text().partition('<script type="application/json"')[0]
+
+
+def test_a_label_is_text_and_never_markup(compared: Path) -> None:
+    page = write_report(compared)
+
+    assert "&lt;b&gt;&amp;amp;" in body(page)
+    assert "<b>&amp;" not in page.read_text()
+
+
+def test_the_page_forbids_every_connection(compared: Path) -> None:
+    text = body(write_report(compared))
+
+    assert "default-src 'none'" in text
+    assert re.findall(r'(?:src|href)="(?!#)', text) == []
+
+
+def test_a_reader_finds_what_was_run_and_how_to_run_it_again(folder: Path) -> None:
+    text = body(write_report(folder))
+
+    for words in (
+        "base and duet on made",
+        "users of the log made, split user-tail, with 1 model seed each",
+        "4 device processes and one cloud process",
+        "ranks better than base",
+        "nothing, it is made up",
+        "concerto run --scenario scenario.yaml",
+        "data_seed: 0",
+    ):
+        assert words in text
+    assert "±" in text
+
+
+def test_measured_and_modelled_charts_are_told_apart(folder: Path) -> None:
+    text = body(write_report(folder))
+
+    origins = re.findall(r'<figure class="(\w*)">\s*<div class="head">\s*<h3>(.*?)</h3>', text)
+    told = {title: origin for origin, title in origins}
+    assert told["Latency, loopback"] == "measured"
+    assert told["Latency, 4g"] == told["AUC against latency, 4g"] == "modelled"
+
+
+def test_latency_as_measured_stands_in_where_nothing_was_modelled(tmp_path: Path) -> None:
+    folder = make_run(tmp_path, ENTRIES[:2], count=300, seeds=(0,), modelled=False)
+
+    text = body(write_report(folder))
+
+    assert "AUC against latency, loopback" in text
+    assert "modelled</span>" not in text
+    assert "transfer holds the whole exchange" in text
+
+
+def test_a_run_that_was_cut_short_says_so(tmp_path: Path) -> None:
+    folder = make_run(tmp_path, ENTRIES[:2], count=300, seeds=(0,), complete=False)
+
+    text = body(write_report(folder))
+
+    assert "This run was cut short" in text
+    assert "base (cut short)" in text
+
+
+def test_a_run_from_before_groups_were_kept_is_reported(folder: Path) -> None:
+    path = folder / "metrics.json"
+    metrics = json.loads(path.read_text())
+    for found in metrics["methods"].values():
+        del found["by_activity"], found["by_staleness"]
+    path.write_text(json.dumps(metrics))
+
+    assert "before accuracy by group was kept" in body(write_report(folder))
+
+
+def test_a_run_without_rankings_files_is_reported(folder: Path) -> None:
+    for file in folder.glob("rankings-*"):
+        file.unlink()
+
+    assert "0.8" in body(write_report(folder))
+
+
+def test_the_same_files_give_the_same_page(folder: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "elsewhere" / "run"
+    shutil.copytree(folder, copy)
+
+    assert write_report(folder).read_bytes() == write_report(copy).read_bytes()
+
+
+def test_concerto_report_writes_the_page(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["concerto", "report", str(folder)])
+
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+
+    assert not ended.value.code
+    assert str(folder / "report.html") in capsys.readouterr().out
+    assert (folder / "report.html").stat().st_size > 500_000
+
+
+def test_concerto_report_refuses_a_folder_without_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["concerto", "report", str(tmp_path)])
+
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+
+    assert ended.value.code == 2
+    assert "is this the folder of a run?" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
