@@ -41,7 +41,9 @@ def run(
     request_col: Annotated[
         str | None, typer.Option(help="Column that says what was shown together.")
     ] = None,
-    split: Annotated[str | None, typer.Option(help="user-tail or global-time.")] = None,
+    split: Annotated[
+        str | None, typer.Option(help="user-tail, global-time or leave-one-out.")
+    ] = None,
     devices: Annotated[int | None, typer.Option(help="Number of device processes.")] = None,
     seeds: Annotated[str | None, typer.Option(help="Model seeds, as in 0,1,2.")] = None,
     seed: Annotated[int | None, typer.Option(help="One model seed.")] = None,

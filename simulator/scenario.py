@@ -12,6 +12,8 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from shared_models.logs.splits import SplitName
+
 Count = Annotated[int, Field(strict=True, gt=0)]
 Seed = Annotated[int, Field(strict=True, ge=0)]
 Tree = dict[str, Any]
@@ -56,7 +58,7 @@ class Scenario(_Settings):
     trunk: Trunk = Trunk()
     log: str = Field("movielens-100k", description="A known log, or a CSV or Parquet file.")
     columns: Columns = Columns()
-    split: Literal["user-tail", "global-time"] = "user-tail"
+    split: SplitName = "user-tail"
     devices: Count = Field(4, description="Device processes; users are spread over them.")
     seeds: tuple[Seed, ...] = Field((0,), min_length=1, description="Model seeds, one run each.")
     data_seed: Seed = Field(0, description="Chooses test candidates; shared by all runs.")
