@@ -1,6 +1,6 @@
 """What a trunk offers to the methods that build on it."""
 
-# Shapes: B rows, T events in the window, C candidates, D width.
+# Shapes: B rows, T events in the window, C candidates, V items, N states, D width.
 
 from collections.abc import Mapping
 from typing import ClassVar
@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from shared_models.config import TrunkConfig
 from shared_models.layers.embedding import ItemEmbedding
-from shared_models.layers.mlp import MLP
+from shared_models.layers.mlp import MLP, slotted_mlp
 
 
 class Trunk(nn.Module):
@@ -52,3 +52,37 @@ class Trunk(nn.Module):
     ) -> Tensor:
         """Logits (B, C) through the head's weights, shared (O, N) or one set a row (B, O, N)."""
         raise NotImplementedError
+
+
+class SequenceTrunk(Trunk):
+    """A trunk that sums behaviour up in one state, whatever the candidates are."""
+
+    @property
+    @override
+    def head_sizes(self) -> tuple[int, ...]:
+        return (self.config.width,) * 3
+
+    def encode(self, event_ids_BT: Tensor) -> Tensor:
+        """Behaviour states (B, D); zero for an empty window."""
+        raise NotImplementedError
+
+    def encode_positions(self, event_ids_BT: Tensor) -> Tensor:
+        """The state after each event (B, T, D), blind to later ones: training reads all at once.
+
+        The state at position t is what `encode` gives for the events until t; where a window is
+        padded, it is of no use.
+        """
+        raise NotImplementedError
+
+    @override
+    def forward(
+        self, event_ids_BT: Tensor, candidate_ids_BC: Tensor, head: Mapping[str, Tensor]
+    ) -> Tensor:
+        taste_B1D = slotted_mlp(self.encode(event_ids_BT)[:, None], head)
+        targets_BCD = self.embed_targets(candidate_ids_BC)
+        return (taste_B1D * targets_BCD).sum(-1) + self.items.bias[candidate_ids_BC]
+
+    def score_catalogue(self, states_ND: Tensor, head: Mapping[str, Tensor]) -> Tensor:
+        """Logits (N, V) of items 1 to V after each state; items to choose from lose no values."""
+        targets_VD: Tensor = self.target_layer(self.items.vectors.weight[1:])
+        return slotted_mlp(states_ND, head) @ targets_VD.T + self.items.bias[1:]

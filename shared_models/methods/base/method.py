@@ -1,16 +1,20 @@
 """base: one trunk, trained in the cloud, run unchanged on every device."""
 
-from collections.abc import Sequence
+# Shapes: B rows, T events in the window, C candidates, N events with a next one, V items.
+
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from shared_models.contract.events import PAD
 from shared_models.contract.tensors import Float32Array, Int64Array
 from shared_models.layers.sequence import cut_windows
 from shared_models.method import Batch, ScorerExport, Stage
 from shared_models.methods.base.config import Config
 from shared_models.trunks.ranker import Ranker
+from shared_models.trunks.trunk import SequenceTrunk
 
 
 class Base:
@@ -29,15 +33,10 @@ class Base:
 
     def stages(self) -> Sequence[Stage]:
         """One stage over every parameter."""
-
-        def scores(model: nn.Module, batch: Batch, _: torch.Generator) -> Tensor:
-            return self.score(model, batch)
-
-        def loss(model: nn.Module, batch: Batch, rng: torch.Generator) -> Tensor:
-            logits_BC = scores(model, batch, rng)
-            return functional.binary_cross_entropy_with_logits(logits_BC, batch.labels_BC)
-
-        return [Stage("trunk", nn.Module.parameters, loss, scores)]
+        everything = nn.Module.parameters
+        if self.config.objective == "softmax":
+            return [Stage("trunk", everything, self._softmax, self._log_shares, rows="sequences")]
+        return [Stage("trunk", everything, self._bce, self._logits)]
 
     def score(self, model: nn.Module, batch: Batch, age: int = 0) -> Tensor:  # noqa: ARG002 - no overlay, no age
         """Logits (B, C)."""
@@ -57,6 +56,42 @@ class Base:
     def export(self, model: nn.Module) -> ScorerExport:
         """The model as it is; no slots."""
         return ScorerExport(model)
+
+    def _logits(self, model: nn.Module, batch: Batch, _: torch.Generator) -> Tensor:
+        return self.score(model, batch)
+
+    def _bce(self, model: nn.Module, batch: Batch, rng: torch.Generator) -> Tensor:
+        """Each positive against its negatives."""
+        logits_BC = self._logits(model, batch, rng)
+        return functional.binary_cross_entropy_with_logits(logits_BC, batch.labels_BC)
+
+    def _log_shares(self, model: nn.Module, batch: Batch, _: torch.Generator) -> Tensor:
+        """Logarithm of each candidate's share of the softmax over the catalogue.
+
+        A softmax leaves the level of each row's logits open, so the pooled AUC that stops the
+        training would compare what cannot be compared.
+        """
+        trunk, slots = _parts(model)
+        states_BD = trunk.encode(cut_windows(batch.history_BH, self.config.features.window))
+        shares_BV = functional.log_softmax(trunk.score_catalogue(states_BD, slots), dim=-1)
+        return shares_BV.gather(1, batch.candidates_BC - 1)
+
+    def _softmax(self, model: nn.Module, batch: Batch, _: torch.Generator) -> Tensor:
+        """Each event's next one against the whole catalogue."""
+        trunk, slots = _parts(model)
+        items_BT = cut_windows(batch.history_BH, self.config.features.window + 1)
+        next_BT = items_BT[:, 1:]
+        known_BT = next_BT != PAD
+        states_ND = trunk.encode_positions(items_BT[:, :-1])[known_BT]
+        logits_NV = trunk.score_catalogue(states_ND, slots)
+        return functional.cross_entropy(logits_NV, next_BT[known_BT] - 1)
+
+
+def _parts(model: nn.Module) -> tuple[SequenceTrunk, Mapping[str, Tensor]]:
+    """The trunk and the head of a ranker that has states after every event."""
+    assert isinstance(model, Ranker)  # noqa: S101 - built by this method's own `build`
+    assert isinstance(model.trunk, SequenceTrunk)  # noqa: S101 - the config saw to it
+    return model.trunk, model.head.slots
 
 
 METHOD = Base

@@ -1,4 +1,4 @@
-"""Splits: every event falls into one part, a user's parts follow each other, and order is stable."""
+"""Splits: every event falls into one part, parts follow each other, and order is stable."""
 
 from pathlib import Path
 
@@ -48,7 +48,11 @@ def test_leave_one_out_tests_the_last_event_and_validates_on_the_one_before(
         if len(order) < 3:
             assert cuts["train"].to_list() == order
         else:
-            assert [cuts[name].to_list() for name in PARTS] == [order[:-2], order[-2:-1], order[-1:]]
+            assert [cuts[name].to_list() for name in PARTS] == [
+                order[:-2],
+                order[-2:-1],
+                order[-1:],
+            ]
 
 
 def test_events_of_the_same_second_are_left_out_in_the_order_of_the_file() -> None:
