@@ -1,4 +1,4 @@
-"""concerto: run methods on a log, look into bundles, prepare logs."""
+"""concerto: run methods on a log, look into bundles, prepare logs, check against the outside."""
 
 import asyncio
 import sys
@@ -6,14 +6,15 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
-from rich.console import Console
 
-from shared_models.contract.errors import BadSetting, ConcertoError
+from shared_models.contract.errors import ConcertoError
+from simulator.check_cli import check
 from simulator.compose import compose
 from simulator.data_cli import data
 from simulator.experiment import perform, plan
 from simulator.fleet import end_like_ctrl_c
 from simulator.inspection import inspect_bundle, open_bundles
+from simulator.options import console, seed_numbers
 from simulator.progress import Display
 from simulator.summary import table
 
@@ -21,6 +22,7 @@ INTERRUPTED: Final = 130
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
 app.add_typer(data, name="data")
+app.add_typer(check, name="check")
 
 
 @app.command()
@@ -64,23 +66,23 @@ def run(
         ),
         "split": split,
         "devices": devices,
-        "seeds": _seeds(seeds, seed),
+        "seeds": seed_numbers(seeds, seed),
         "data_seed": data_seed,
         "out": out,
     }
     chosen = compose(scenario, _given(**options), set_ or [])
-    console = _console()
+    shown = console()
     end_like_ctrl_c()
     try:
-        with Display(console) as display:
+        with Display(shown) as display:
             results = asyncio.run(perform(plan(chosen), display))
     except KeyboardInterrupt:
         print(f"interrupted: what was measured until now lies in {chosen.folder}", file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from None
-    console.print(results.summary["protocol"], soft_wrap=True, highlight=False)
-    console.print(table(results.summary))
-    console.print(f"results: {results.folder}", soft_wrap=True, highlight=False)
-    console.print("next: read metrics.json there, or play another --method", highlight=False)
+    shown.print(results.summary["protocol"], soft_wrap=True, highlight=False)
+    shown.print(table(results.summary))
+    shown.print(f"results: {results.folder}", soft_wrap=True, highlight=False)
+    shown.print("next: read metrics.json there, or play another --method", highlight=False)
 
 
 @app.command()
@@ -89,7 +91,7 @@ def inspect(
 ) -> None:
     """Print what a device would know of a bundle, and whether its test vector comes out."""
     for found in open_bundles(bundle):
-        inspect_bundle(found, _console())
+        inspect_bundle(found, console())
 
 
 def main() -> None:
@@ -101,25 +103,9 @@ def main() -> None:
         sys.exit(error.exit_code)
 
 
-def _console() -> Console:
-    """A terminal is as wide as it is; a file gets lines that hold a table."""
-    return Console(width=None if sys.stdout.isatty() else 120)
-
-
 def _given(**options: Any) -> dict[str, Any]:
     """The options that the user gave."""
     return {name: value for name, value in options.items() if value not in (None, [], {})}
-
-
-def _seeds(seeds: str | None, seed: int | None) -> list[int] | None:
-    if seeds is None:
-        return None if seed is None else [seed]
-    if seed is not None:
-        raise BadSetting("seeds", "give --seeds or --seed, not both")
-    try:
-        return [int(part) for part in seeds.split(",")]
-    except ValueError as error:
-        raise BadSetting("seeds", f"expected numbers as in 0,1,2, got {seeds!r}") from error
 
 
 if __name__ == "__main__":

@@ -44,6 +44,11 @@ class Plan:
         name = protocol_name(self.log, replay.candidates, self.scenario.data_seed)
         return name if replay.moments is None else f"{name}; first {len(self.moments)} moments only"
 
+    @property
+    def cache(self) -> BundleCache:
+        """Where its trained models are kept."""
+        return BundleCache(cache_root(), self.scenario.split, self.log.folder, self.log.hash)
+
 
 def plan(scenario: Scenario) -> Plan:
     """Check everything that the user gave, and open the log.
@@ -77,12 +82,11 @@ async def perform(plan: Plan, display: Display) -> Results:
 
 
 async def _train(plan: Plan, display: Display) -> list[tuple[Resolved, int, Trained]]:
-    cache = BundleCache(cache_root(), plan.scenario.split, plan.log.folder, plan.log.hash)
     cores = asyncio.Semaphore(os.cpu_count() or 1)
 
     async def one(resolved: Resolved, seed: int) -> tuple[Resolved, int, Trained]:
         async with cores:  # a training keeps one core busy
-            return resolved, seed, await cache.trained(resolved, seed, display.say)
+            return resolved, seed, await plan.cache.trained(resolved, seed, display.say)
 
     try:
         async with asyncio.TaskGroup() as group:

@@ -1,7 +1,5 @@
 """Torch alone scores what a replay asks for, whatever the candidates are."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
