@@ -96,14 +96,14 @@ def test_each_objective_says_what_rows_it_reads() -> None:
 @pytest.mark.parametrize(
     ("trunk", "words"),
     [
-        ({"name": "din"}, "choose sasrec or gru4rec"),
-        ({"name": "sasrec"}, r"set trunk\.positions=order"),
+        ({"name": "din"}, "din has no .*: choose sasrec or gru4rec"),
+        ({"name": "sasrec"}, r"places counted .*: set trunk\.positions=order"),
     ],
 )
 def test_a_trunk_without_states_after_every_event_is_refused(
     trunk: dict[str, object], words: str
 ) -> None:
-    with pytest.raises(BadSetting, match=f"base.objective.*{words}"):
+    with pytest.raises(BadSetting, match=f"setting 'base.objective': {words}"):
         make(trunk)
 
 
