@@ -69,10 +69,15 @@ def _verb(name: str, about: str) -> None:
         prefix: Annotated[
             Path | None, typer.Option(help="A graph in the format of the method's original.")
         ] = None,
-        split: Annotated[str, typer.Option(help="user-tail or global-time.")] = "user-tail",
+        split: Annotated[
+            str, typer.Option(help="user-tail, global-time or leave-one-out.")
+        ] = "user-tail",
         trunk: TrunkOption = "sasrec",
         seed: Annotated[int, typer.Option(min=0, help="Of weights and training.")] = 0,
         data_seed: Annotated[int, typer.Option(min=0, help="Of the test candidates.")] = 0,
+        candidates: Annotated[
+            str, typer.Option(help="Of the test: shortlist-100 or full.")
+        ] = "shortlist-100",
         age: Annotated[int, typer.Option(min=0, help="Events since each overlay's window.")] = 0,
         user_col: Annotated[str | None, typer.Option(help="Column of users.")] = None,
         item_col: Annotated[str | None, typer.Option(help="Column of items.")] = None,
@@ -85,12 +90,16 @@ def _verb(name: str, about: str) -> None:
         source = _source(method, log, table, prefix)
 
         from cloud_server import jobs
+        from shared_models.logs.moments import CANDIDATES
         from shared_models.logs.prepare import Columns, open_or_prepare
 
+        if candidates not in CANDIDATES:
+            raise UnknownName("candidates", candidates, CANDIDATES)
         prepared = open_or_prepare(source, Columns(user_col, item_col, time_col), split)
         config = resolve(method, prepared.items, trunk, settings)
         place = bundles or out / jobs.BUNDLES
-        job = jobs.Job(prepared, method, config, training, seed, data_seed, age, out, place)
+        test = (seed, data_seed, candidates, age)
+        job = jobs.Job(prepared, method, config, training, *test, out, place)
         jobs.VERBS[name](job)
 
 
@@ -98,6 +107,19 @@ _verb("train", "Train a model, compile it, and leave a bundle ready to serve.")
 _verb("export", "Compile a trained model into a bundle that devices can run.")
 _verb("evaluate", "Score the test part with torch alone; writes metrics.json.")
 _verb("infer", "As evaluate, and write every score to predictions.parquet.")
+
+
+@app.command()
+def bpr(
+    log: Annotated[str, typer.Option(help="A known log, a file, or a prepared log's folder.")],
+    out: Annotated[Path, typer.Option(help="Folder for metrics.json.")],
+    seed: Annotated[int, typer.Option(min=0, help="Of the cut, weights and training.")] = 0,
+) -> None:
+    """Train matrix factorisation by BPR on a random cut, and test it beside popularity."""
+    from cloud_server import jobs
+    from shared_models.logs.prepare import Columns, open_or_prepare
+
+    jobs.run_factors(open_or_prepare(log, Columns(), "user-tail"), seed, out)
 
 
 @app.command()

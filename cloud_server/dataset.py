@@ -1,6 +1,7 @@
 """Rows to train on, out of a prepared log: histories, targets, and negatives drawn anew."""
 
-# Shapes: N events of the log, U users, B rows, H history, C candidates, K negatives.
+# Shapes: N items taken, E events of the log, U users, B rows, H history, T items of a run, R runs,
+# C candidates, K negatives.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -58,6 +59,27 @@ class Behaviour:
         taken_BH = self.taken_N[np.clip(index_BH, 0, None)] if len(self.taken_N) else index_BH
         return np.where(known_BH, taken_BH, 0)
 
+    def runs(self, length: int, rng: np.random.Generator) -> Int64Array:
+        """What users took, cut into runs of ``length`` items and the next one.
+
+        A run begins with the item that the one before it ends with, so that each item but a
+        user's first is the next one of something once. First runs have a random length.
+
+        Returns:
+            int64 (R, length + 1), left-padded, one user's runs after the other.
+        """
+        count_U = np.diff(self.start_U, append=len(self.taken_N))
+        early_U = rng.integers(0, length, len(count_U))
+        runs_U = np.where(count_U > 1, -(-(count_U - 1 + early_U) // length), 0)
+        user_R = np.repeat(np.arange(len(count_U)), runs_U)
+        number_R = np.arange(len(user_R)) - np.repeat(np.cumsum(runs_U) - runs_U, runs_U)
+        begin_R = number_R * length - early_U[user_R]
+        last_R = np.minimum(begin_R + length, count_U[user_R] - 1)
+        place_RT = last_R[:, None] + np.arange(-length, 1)
+        known_RT = place_RT >= np.maximum(begin_R, 0)[:, None]
+        index_RT = np.where(known_RT, self.start_U[user_R][:, None] + place_RT, 0)
+        return np.where(known_RT, self.taken_N[index_RT], 0)
+
 
 class Negatives:
     """Draws items that a user does not take in the training part, which is all that is known."""
@@ -102,6 +124,7 @@ class Dataset:
         self._validation = log.validation
         self._negatives = Negatives(log.train, log.items)
         self.behaviour = Behaviour.of(log.events, log.users)
+        self._learnt = Behaviour.of(log.train, log.users)
         counts = np.bincount(log.train["item"].to_numpy(), minlength=log.items + 1)
         self.popularity = torch.from_numpy(counts / counts.sum()).float()
 
@@ -114,6 +137,15 @@ class Dataset:
     def steps(self, rows: int) -> int:
         """Batches in an epoch."""
         return -(-len(self._train) // rows)
+
+    def sequences(self, rng: np.random.Generator, rows: int) -> list[Batch]:
+        """The training part as runs of H + 1 items, in random order; each item is a target once.
+
+        Runs of a user follow each other; where the first one ends is drawn anew each epoch.
+        """
+        runs_RH = rng.permutation(self._learnt.runs(self._history, rng))
+        parts = (runs_RH[start : start + rows] for start in range(0, len(runs_RH), rows))
+        return [self._without_candidates(part_BH) for part_BH in parts]
 
     def validation(self, limit: int, negatives: int) -> Iterator[Batch]:
         """At most ``limit`` validation rows, the same ones with the same negatives each time."""
@@ -139,6 +171,10 @@ class Dataset:
         label_BC = np.zeros((len(rows), 1 + negatives), np.float32)
         label_BC[:, 0] = 1
         return self._assemble(user_B, seq_B, np.hstack([item_B1, drawn_BK]), label_BC)
+
+    def _without_candidates(self, items_BH: Int64Array) -> Batch:
+        none_B0 = torch.zeros((len(items_BH), 0), device=self._device)
+        return Batch(self._tensor(items_BH), none_B0.long(), none_B0)
 
     def _assemble(
         self, user_B: Int64Array, seq_B: Int64Array, item_BC: Int64Array, label_BC: Float32Array

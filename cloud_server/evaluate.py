@@ -17,7 +17,9 @@ from shared_models.logs.moments import SHORTLIST, Moments, protocol_name, replay
 from shared_models.logs.prepared import PreparedLog
 from shared_models.method import Batch
 
-_ROWS: Final = 256
+_MOST_ROWS: Final = 256
+_MOST_SCORES: Final = 65_536
+"""Scored together; bounds the memory that candidates' vectors take."""
 
 
 def score_moments(trained: Trained, log: PreparedLog, moments: Moments, age: int) -> Float32Array:
@@ -30,10 +32,11 @@ def score_moments(trained: Trained, log: PreparedLog, moments: Moments, age: int
         age: events since the window of every overlay.
     """
     data = Dataset(log, trained.method.config.history + age, torch.device("cpu"))
+    rows = min(_MOST_ROWS, max(1, _MOST_SCORES // int(moments.sizes.max(initial=1))))
     scores = []
     with torch.inference_mode():
-        for start in range(0, len(moments.user), _ROWS):
-            part = moments[start : start + _ROWS]
+        for start in range(0, len(moments), rows):
+            part = moments[start : start + rows]
             history_BH = data.histories(part.user, part.seq)
             candidates_BC, known_BC = part.padded()
             batch = Batch(history_BH, torch.from_numpy(candidates_BC), torch.zeros(0))
@@ -42,12 +45,19 @@ def score_moments(trained: Trained, log: PreparedLog, moments: Moments, age: int
     return np.concatenate(scores)
 
 
-def evaluate(trained: Trained, log: PreparedLog, *, data_seed: int, age: int = 0) -> dict[str, Any]:
+def evaluate(
+    trained: Trained,
+    log: PreparedLog,
+    *,
+    data_seed: int,
+    candidates: str = SHORTLIST,
+    age: int = 0,
+) -> dict[str, Any]:
     """Test metrics with 95 % intervals over users, and the protocol that they were taken by."""
-    moments = replay_moments(log, data_seed=data_seed)
+    moments = replay_moments(log, candidates, data_seed=data_seed)
     scores = score_moments(trained, log, moments, age)
     found: dict[str, Any] = {
-        "protocol": protocol_name(log, SHORTLIST, data_seed),
+        "protocol": protocol_name(log, candidates, data_seed),
         "overlay_age": age,
     }
     ranked = metrics.Ranked(moments.user, moments.sizes, moments.labels, scores)
@@ -57,10 +67,15 @@ def evaluate(trained: Trained, log: PreparedLog, *, data_seed: int, age: int = 0
 
 
 def predictions(
-    trained: Trained, log: PreparedLog, *, data_seed: int, age: int = 0
+    trained: Trained,
+    log: PreparedLog,
+    *,
+    data_seed: int,
+    candidates: str = SHORTLIST,
+    age: int = 0,
 ) -> pl.DataFrame:
     """One row for each scored candidate: user, seq, item, label, score."""
-    moments = replay_moments(log, data_seed=data_seed)
+    moments = replay_moments(log, candidates, data_seed=data_seed)
     scores = score_moments(trained, log, moments, age)
     sizes = moments.sizes
     return pl.DataFrame(

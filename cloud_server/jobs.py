@@ -14,6 +14,7 @@ from typing import Any, Final
 import torch
 from rich.console import Console
 
+from cloud_server.bpr import BprSettings, run_bpr
 from cloud_server.bundles import models_folder
 from cloud_server.calibration import calibrated
 from cloud_server.checkpoints import MODEL, Trained, load_checkpoint, save_checkpoint
@@ -41,6 +42,7 @@ class Job:
     training: TrainSettings
     seed: int
     data_seed: int
+    candidates: str
     age: int
     out: Path
     bundles: Path
@@ -77,7 +79,13 @@ def run_export(job: Job) -> None:
 def run_evaluate(job: Job) -> None:
     """Score the test part with torch alone, and write metrics.json."""
     console = Console()
-    found = evaluate(_trained(job), job.log, data_seed=job.data_seed, age=job.age)
+    found = evaluate(
+        _trained(job),
+        job.log,
+        data_seed=job.data_seed,
+        candidates=job.candidates,
+        age=job.age,
+    )
     _write_json(job.out / "metrics.json", found)
     console.print_json(data=found)
     console.print(f"written: {job.out / 'metrics.json'}", soft_wrap=True)
@@ -85,12 +93,29 @@ def run_evaluate(job: Job) -> None:
 
 def run_infer(job: Job) -> None:
     """As evaluate, and every score into predictions.parquet."""
-    frame = predictions(_trained(job), job.log, data_seed=job.data_seed, age=job.age)
+    frame = predictions(
+        _trained(job),
+        job.log,
+        data_seed=job.data_seed,
+        candidates=job.candidates,
+        age=job.age,
+    )
     draft = job.out / "predictions.draft"
     frame.write_parquet(draft)
     draft.replace(job.out / "predictions.parquet")
     run_evaluate(job)
     Console().print(f"written: {job.out / 'predictions.parquet'}", soft_wrap=True)
+
+
+def run_factors(log: PreparedLog, seed: int, out: Path) -> None:
+    """Train and test matrix factorisation, and write metrics.json."""
+    torch.set_num_threads(1)
+    found = run_bpr(log, BprSettings(), seed)
+    out.mkdir(parents=True, exist_ok=True)
+    _write_json(out / "metrics.json", found)
+    console = Console()
+    console.print_json(data=found)
+    console.print(f"written: {out / 'metrics.json'}", soft_wrap=True)
 
 
 def release(trained: Trained, log: PreparedLog, bundles: Path) -> Bundle:

@@ -14,7 +14,7 @@ class TrainSettings(BaseModel):
 
     epochs: PositiveInt = Field(40, description="Most epochs of a stage.")
     patience: PositiveInt = Field(3, description="Epochs without a better validation AUC.")
-    rows: PositiveInt = Field(256, description="Positives, or exposures, in a batch.")
+    rows: PositiveInt = Field(256, description="Positives, exposures or sequences in a batch.")
     negatives: PositiveInt = Field(4, description="Drawn for each positive, anew each epoch.")
     learning_rate: PositiveFloat = 2e-3
     weight_decay: NonNegativeFloat = 0.0

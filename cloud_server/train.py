@@ -22,7 +22,7 @@ from cloud_server.recipe import TrainSettings
 from shared_models.contract.errors import RunFailed
 from shared_models.contract.metrics import auc
 from shared_models.logs.prepared import PreparedLog
-from shared_models.method import Method, Stage
+from shared_models.method import Batch, Method, Stage
 
 PROGRESS: Final = "progress.safetensors"
 REPORT: Final = "training.json"
@@ -194,16 +194,16 @@ class _Trainer:
     ) -> float:
         parameters = list(stage.trainable(state.model))
         optimiser = _optimiser(parameters, self._settings, state.moments)
-        rows, negatives = self._settings.rows, self._settings.negatives
         losses: list[Tensor] = []
         state.model.train()
-        for batch in self._data.epoch(chance[0], rows, negatives):
+        steps, batches = self._batches(stage, chance[0])
+        for batch in batches:
             loss = stage.loss(state.model, batch, chance[1])
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             losses.append(loss.detach())
-            self._watcher.on_step(stage.name, number, len(losses), self._data.steps(rows))
+            self._watcher.on_step(stage.name, number, len(losses), steps)
         state.moments = _moments(optimiser, parameters)
         mean = float(torch.stack(losses).mean())
         if not np.isfinite(mean):
@@ -212,6 +212,14 @@ class _Trainer:
                 f"(now {self._settings.learning_rate})"
             )
         return mean
+
+    def _batches(self, stage: Stage, rng: np.random.Generator) -> tuple[int, Iterable[Batch]]:
+        """The batches of an epoch, and how many there are."""
+        rows = self._settings.rows
+        if stage.rows == "sequences":
+            sequences = self._data.sequences(rng, rows)
+            return len(sequences), sequences
+        return self._data.steps(rows), self._data.epoch(rng, rows, self._settings.negatives)
 
     def _validate(self, stage: Stage, model: nn.Module) -> float:
         model.eval()

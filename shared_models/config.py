@@ -21,6 +21,11 @@ class TrunkConfig(BaseModel):
     width: PositiveInt = Field(32, description="Width D of embeddings and states.")
     blocks: PositiveInt = Field(1, description="Attention blocks (sasrec).")
     heads: PositiveInt = Field(4, description="Attention heads (sasrec).")
+    positions: Literal["recency", "order"] = Field(
+        "recency",
+        description="What a place in the window means (sasrec): events before the newest one, or "
+        "events after the oldest one, as in the paper.",
+    )
     dropout: float = Field(0.2, ge=0, lt=1, description="Share of embedding values dropped.")
     embedding_scale: float = Field(0.05, gt=0, description="Standard deviation at the start.")
     popularity_bias: bool = Field(

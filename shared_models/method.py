@@ -15,7 +15,7 @@ What else it can do are small protocols beside it; the cloud asks ``isinstance``
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,10 @@ from shared_models.contract.bundle import LearningSpec
 from shared_models.contract.tensors import Float32Array, Int64Array
 
 # Shapes: B rows (a positive beside its negatives, or an exposure), H history, C candidates.
+
+Rows = Literal["targets", "sequences"]
+"""What a training batch holds: single targets with the history before each, or behaviour as it
+went on, H + 1 items of one user in a row, in which every item is the target of those before."""
 
 
 class Task(StrEnum):
@@ -39,8 +43,9 @@ class Batch:
     """Rows of a log, on one torch device.
 
     Attributes:
-        history_BH: int64, the H items before each target, newest last, left-padded with 0.
-        candidates_BC: int64 items to score.
+        history_BH: int64, the H items before each target, newest last, left-padded with 0; in
+            rows of sequences the H + 1 items of each.
+        candidates_BC: int64 items to score; in rows of sequences none.
         labels_BC: float32, 1 where the user took the item.
     """
 
@@ -59,6 +64,7 @@ class Stage:
         loss: a scalar from model, batch and a generator for what the stage draws.
         scores: validation scores (B, C), with staleness drawn as in service.
         epochs: most epochs, where fewer than the recipe's suffice.
+        rows: what the loss reads.
     """
 
     name: str
@@ -66,6 +72,7 @@ class Stage:
     loss: Callable[[nn.Module, Batch, torch.Generator], Tensor]
     scores: Callable[[nn.Module, Batch, torch.Generator], Tensor]
     epochs: int | None = None
+    rows: Rows = "targets"
 
 
 @dataclass(frozen=True, slots=True)

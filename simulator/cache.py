@@ -98,13 +98,17 @@ class BundleCache:
         self._split = split
         self._log, self._log_hash = log, log_hash
 
+    def entry(self, resolved: Resolved, seed: int) -> Path:
+        """The folder of a model, trained or not."""
+        return self._root / entry_key(resolved, self._log_hash, self._split, seed)
+
     async def trained(self, resolved: Resolved, seed: int, say: Say) -> Trained:
         """The bundle of ``resolved`` with ``seed``; ``say`` hears what is done and how it goes.
 
         Raises:
             RunFailed: the training ended badly; what it reached is kept, and resumed next time.
         """
-        entry = self._root / entry_key(resolved, self._log_hash, self._split, seed)
+        entry = self.entry(resolved, seed)
         entry.mkdir(parents=True, exist_ok=True)
         title = resolved.title(seed)
         bundles = entry / "bundles" / resolved.export_key

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
-from rich.console import Console
 
 from shared_models.contract.errors import BadSetting, ConcertoError
+from simulator.check_cli import check
 from simulator.compose import compose
 from simulator.coordinator import LOOPBACK
 from simulator.data_cli import data
@@ -17,6 +17,25 @@ from simulator.experiment import perform, plan
 from simulator.fleet import end_like_ctrl_c
 from simulator.inspection import inspect_bundle, open_bundles
 from simulator.links import link
+from simulator.options import (
+    DataSeed,
+    Devices,
+    File,
+    ItemCol,
+    LabelCol,
+    Log,
+    Out,
+    RequestCol,
+    Seed,
+    Seeds,
+    Set,
+    Split,
+    TimeCol,
+    Trunk,
+    UserCol,
+    console,
+    seed_numbers,
+)
 from simulator.progress import Display
 from simulator.report.page import write_report
 from simulator.scenario import Scenario
@@ -27,29 +46,7 @@ INTERRUPTED: Final = 130
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
 app.add_typer(data, name="data")
-
-
-Trunk = Annotated[str | None, typer.Option(help="sasrec, gru4rec or din.")]
-Log = Annotated[
-    str | None, typer.Option(help="movielens-100k, synthetic, or a CSV or Parquet file.")
-]
-UserCol = Annotated[str | None, typer.Option(help="Column of users in your file.")]
-ItemCol = Annotated[str | None, typer.Option(help="Column of items in your file.")]
-TimeCol = Annotated[str | None, typer.Option(help="Column of times in your file.")]
-LabelCol = Annotated[
-    str | None, typer.Option(help="Column of labels, where your file holds exposures.")
-]
-RequestCol = Annotated[str | None, typer.Option(help="Column that says what was shown together.")]
-Split = Annotated[str | None, typer.Option(help="user-tail or global-time.")]
-Devices = Annotated[int | None, typer.Option(help="Number of device processes.")]
-Seeds = Annotated[str | None, typer.Option(help="Model seeds, as in 0,1,2.")]
-Seed = Annotated[int | None, typer.Option(help="One model seed.")]
-DataSeed = Annotated[int | None, typer.Option(help="Chooses test candidates.")]
-Set = Annotated[
-    list[str] | None, typer.Option("--set", help="path.to.setting=value; may be repeated.")
-]
-File = Annotated[Path | None, typer.Option(help="YAML file with all of these.")]
-Out = Annotated[Path | None, typer.Option(help="Folder for the results.")]
+app.add_typer(check, name="check")
 
 
 @app.command()
@@ -85,7 +82,7 @@ def run(
         columns=columns,
         split=split,
         devices=devices,
-        seeds=_seeds(seeds, seed),
+        seeds=seed_numbers(seeds, seed),
         data_seed=data_seed,
         out=out,
     )
@@ -134,7 +131,7 @@ def compare(
         columns=columns,
         split=split,
         devices=devices,
-        seeds=_seeds(seeds, seed),
+        seeds=seed_numbers(seeds, seed),
         data_seed=data_seed,
         out=out,
     )
@@ -147,7 +144,7 @@ def inspect(
 ) -> None:
     """Print what a device would know of a bundle, and whether its test vector comes out."""
     for found in open_bundles(bundle):
-        inspect_bundle(found, _console())
+        inspect_bundle(found, console())
 
 
 @app.command()
@@ -177,18 +174,18 @@ def main() -> None:
 
 def _play(chosen: Scenario) -> None:
     """Play a scenario in front of whoever watches, and print what it found."""
-    console = _console()
+    shown = console()
     end_like_ctrl_c()
     try:
-        with Display(console) as display:
+        with Display(shown) as display:
             results = asyncio.run(perform(plan(chosen), display))
     except KeyboardInterrupt:
         print(f"interrupted: what was measured until now lies in {chosen.folder}", file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from None
-    console.print(results.summary["protocol"], soft_wrap=True, highlight=False)
-    console.print(table(results.summary))
-    console.print(f"results: {results.folder}", soft_wrap=True, highlight=False)
-    console.print("next: open report.html there, or play another --method", highlight=False)
+    shown.print(results.summary["protocol"], soft_wrap=True, highlight=False)
+    shown.print(table(results.summary))
+    shown.print(f"results: {results.folder}", soft_wrap=True, highlight=False)
+    shown.print("next: open report.html there, or play another --method", highlight=False)
 
 
 @app.command()
@@ -197,29 +194,13 @@ def report(
 ) -> None:
     """Write a run's report.html anew: one page, for people who did not make the run."""
     page = write_report(folder)
-    _console().print(f"report: {page}", soft_wrap=True, highlight=False)
-    _console().print("next: open it in a browser", highlight=False)
-
-
-def _console() -> Console:
-    """A terminal is as wide as it is; a file gets lines that hold a table."""
-    return Console(width=None if sys.stdout.isatty() else 120)
+    console().print(f"report: {page}", soft_wrap=True, highlight=False)
+    console().print("next: open it in a browser", highlight=False)
 
 
 def _given(**options: Any) -> dict[str, Any]:
     """The options that the user gave."""
     return {name: value for name, value in options.items() if value not in (None, [], {})}
-
-
-def _seeds(seeds: str | None, seed: int | None) -> list[int] | None:
-    if seeds is None:
-        return None if seed is None else [seed]
-    if seed is not None:
-        raise BadSetting("seeds", "give --seeds or --seed, not both")
-    try:
-        return [int(part) for part in seeds.split(",")]
-    except ValueError as error:
-        raise BadSetting("seeds", f"expected numbers as in 0,1,2, got {seeds!r}") from error
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from shared_models.logs.prepared import PARTS, PreparedLog, open_log
 data = typer.Typer(help=__doc__, no_args_is_help=True)
 _QUANTILES: Final = (0.1, 0.5, 0.9)
 
-SplitOption = Annotated[str, typer.Option(help="user-tail or global-time.")]
+SplitOption = Annotated[str, typer.Option(help="user-tail, global-time or leave-one-out.")]
 
 
 @data.command("list")

@@ -65,6 +65,11 @@ class Plan:
         name = protocol_name(self.log, replay.candidates, self.scenario.data_seed)
         return name if replay.moments is None else f"{name}; first {len(self.moments)} moments only"
 
+    @property
+    def cache(self) -> BundleCache:
+        """Where its trained models are kept."""
+        return BundleCache(cache_root(), self.scenario.split, self.log.folder, self.log.hash)
+
 
 def plan(scenario: Scenario) -> Plan:
     """Check everything that the user gave, and open the log.
@@ -119,12 +124,11 @@ async def perform(plan: Plan, display: Display) -> Results:
 
 async def _train(plan: Plan, display: Display) -> list[tuple[Play, int, Trained]]:
     """The model of every play and seed, in the order of the plays."""
-    cache = BundleCache(cache_root(), plan.scenario.split, plan.log.folder, plan.log.hash)
     cores = asyncio.Semaphore(os.cpu_count() or 1)
 
     async def one(play: Play, seed: int) -> tuple[Play, int, Trained]:
         async with cores:  # a training keeps one core busy
-            return play, seed, await cache.trained(play.resolved, seed, display.say)
+            return play, seed, await plan.cache.trained(play.resolved, seed, display.say)
 
     try:
         async with asyncio.TaskGroup() as group:

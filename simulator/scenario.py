@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from shared_models.logs.splits import SplitName
 from simulator.entries import read_entry, slug
 
 Count = Annotated[int, Field(strict=True, gt=0)]
@@ -64,7 +65,7 @@ class Scenario(_Settings):
     trunk: Trunk = Trunk()
     log: str = Field("movielens-100k", description="A known log, or a CSV or Parquet file.")
     columns: Columns = Columns()
-    split: Literal["user-tail", "global-time"] = "user-tail"
+    split: SplitName = "user-tail"
     devices: Count = Field(4, description="Device processes; users are spread over them.")
     seeds: tuple[Seed, ...] = Field((0,), min_length=1, description="Model seeds, one run each.")
     data_seed: Seed = Field(0, description="Chooses test candidates; shared by all runs.")

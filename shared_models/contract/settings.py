@@ -49,7 +49,8 @@ def validated(model: type[M], section: str, fields: Mapping[str, Any]) -> M:
         if first["type"] == "extra_forbidden":
             known = [f"{section}.{name}".lstrip(".") for name in model.model_fields]
             raise UnknownName("setting", path, known) from error
-        raise BadSetting(path, f"{first['msg']}, got {first['input']!r}") from error
+        problem = first["msg"].removeprefix("Value error, ")
+        raise BadSetting(path, f"{problem}, got {first['input']!r}") from error
 
 
 def _scalar(text: str) -> Any:

@@ -66,3 +66,12 @@ def recency(event_ids_BT: Tensor, longest: int) -> Tensor:
     """
     column_1T = torch.arange(event_ids_BT.shape[1], device=event_ids_BT.device)[None]
     return (lengths(event_ids_BT)[:, None] - 1 - column_1T).clamp(0, longest - 1)
+
+
+def order(event_ids_BT: Tensor, longest: int) -> Tensor:
+    """Events before each position, 0 at the oldest item; int64 (B, T), at most ``longest`` - 1.
+
+    A position means the same however much comes after it, so all of them can be trained at once.
+    """
+    column_1T = torch.arange(event_ids_BT.shape[1], device=event_ids_BT.device)[None]
+    return column_1T.clamp(max=longest - 1).expand_as(event_ids_BT)

@@ -10,13 +10,15 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from shared_models.contract.errors import BadSetting
+from shared_models.contract.errors import BadSetting, UnknownName
 from shared_models.contract.tensors import Int64Array
 from shared_models.logs.prepared import Part, PreparedLog
+from shared_models.logs.splits import SPLITS
 
 NEGATIVES: Final = 99
 SHORTLIST: Final = "shortlist-100"
 FULL: Final = "full"
+CANDIDATES: Final = (SHORTLIST, FULL)
 _MOST_SCORES: Final = 200_000_000
 
 
@@ -75,8 +77,11 @@ def replay_moments(
     of labelled exposures each request is one, with the items that were shown.
 
     Raises:
+        UnknownName: ``candidates`` is neither ``shortlist-100`` nor ``full``.
         BadSetting: the full catalogue at every moment would be too many scores to hold.
     """
+    if candidates not in CANDIDATES:
+        raise UnknownName("candidates", candidates, CANDIDATES)
     events = {"train": log.train, "validation": log.validation, "test": log.test}[part]
     if log.task == "labelled-exposures":
         return _in_time(_shown(events))
@@ -88,14 +93,14 @@ def replay_moments(
 
 def protocol_name(log: PreparedLog, candidates: str, data_seed: int) -> str:
     """One line that says how the figures beside it were taken."""
-    shares = "70/10/20"
     if log.task == "labelled-exposures":
         shown = "candidates as shown"
     elif candidates == FULL:
-        shown = "full catalogue"
+        shown = "full catalogue, history not masked"
     else:
         shown = f"shortlist-100: 1 taken + {NEGATIVES} never-touched, data seed {data_seed}"
     about = log.manifest
+    shares = SPLITS[about.split].shares
     return (
         f"{about.name} ({about.hash[:8]}), {about.task}, {about.split} {shares}, {shown}, "
         f"ties mid-rank; the split leaks: {about.leaks}"

@@ -35,7 +35,7 @@ def open_or_prepare(log: str, columns: Columns, split: str) -> PreparedLog:
     Args:
         log: ``movielens-100k``, ``synthetic``, a CSV or Parquet file, or a prepared log's folder.
         columns: which columns of a file hold what.
-        split: ``user-tail`` or ``global-time``; a prepared log has its own.
+        split: ``user-tail``, ``global-time`` or ``leave-one-out``; a prepared log has its own.
 
     Raises:
         InputError: the log cannot be used; the message says why and what to do.

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 import polars as pl
 
 from shared_models.contract.errors import TooSmall, UnknownName
 from shared_models.logs.prepared import PARTS
 
+SplitName = Literal["user-tail", "global-time", "leave-one-out"]
 TRAIN_SHARE: Final = 0.7
 TEST_SHARE: Final = 0.2
 
@@ -19,11 +20,13 @@ class Split:
 
     Attributes:
         name: as people choose it.
+        shares: what trains, validates and tests, for the protocol's name.
         leaks: what it lets training know that a live system would not.
         part: expression over sorted events that gives 0 (train), 1 (validation) or 2 (test).
     """
 
-    name: str
+    name: SplitName
+    shares: str
     leaks: str
     part: Callable[[], pl.Expr]
 
@@ -44,18 +47,36 @@ def _global_time() -> pl.Expr:
     return pl.when(at > last).then(2).when(at > first).then(1).otherwise(0)
 
 
+def _leave_one_out() -> pl.Expr:
+    """Each user's last moment tests, the one before validates; fewer than three only train.
+
+    As in SASRec's public code (Kang and McAuley, arXiv:1808.09781).
+    """
+    last = pl.col("moment").max().over("user")
+    left = last - pl.col("moment")
+    return pl.when((left > 1) | (last < 3)).then(0).otherwise(2 - left.cast(pl.Int64))
+
+
 SPLITS: Final[Mapping[str, Split]] = {
     split.name: split
     for split in (
         Split(
             "user-tail",
+            "70/10/20",
             "training knows what other users did after a test event's time",
             _user_tail,
         ),
         Split(
             "global-time",
+            "70/10/20",
             "nothing: training ends before validation, validation before test",
             _global_time,
+        ),
+        Split(
+            "leave-one-out",
+            "all before / last but one / last",
+            "training knows what other users did after a test event's time",
+            _leave_one_out,
         ),
     )
 }
@@ -72,11 +93,11 @@ def cut(events: pl.DataFrame, split: str) -> dict[str, pl.DataFrame]:
     """
     if split not in SPLITS:
         raise UnknownName("split", split, SPLITS)
-    marked = events.with_columns(part=SPLITS[split].part())
+    marked = events.with_columns(moment=_moment(events)).with_columns(part=SPLITS[split].part())
     if "request" in events.columns:
         marked = marked.with_columns(pl.col("part").max().over("user", "request"))
     parts = {
-        name: marked.filter(pl.col("part") == number).drop("part")
+        name: marked.filter(pl.col("part") == number).drop("part", "moment")
         for number, name in enumerate(PARTS)
     }
     empty = [name for name, part in parts.items() if part.is_empty()]
@@ -86,3 +107,11 @@ def cut(events: pl.DataFrame, split: str) -> dict[str, pl.DataFrame]:
             "users need about ten events each"
         )
     return parts
+
+
+def _moment(events: pl.DataFrame) -> pl.Expr:
+    """The number of an event's moment in its user's life, from 1; a request is one moment."""
+    first = pl.col("seq")
+    if "request" in events.columns:
+        first = first.min().over("user", "request")
+    return first.rank("dense").over("user").cast(pl.Int64)

@@ -7,10 +7,10 @@ from typing_extensions import override
 
 from shared_models.config import TrunkConfig
 from shared_models.layers.sequence import newest
-from shared_models.trunks.trunk import StateTrunk
+from shared_models.trunks.trunk import SequenceTrunk
 
 
-class GRU4Rec(StateTrunk):
+class GRU4Rec(SequenceTrunk):
     """The newest state of a GRU, through the head, times the candidates."""
 
     def __init__(self, config: TrunkConfig, items: int, window: int) -> None:
@@ -20,5 +20,9 @@ class GRU4Rec(StateTrunk):
 
     @override
     def encode(self, event_ids_BT: Tensor) -> Tensor:
-        states_BTD, _ = self.gru(self.embed_history(event_ids_BT))
-        return newest(states_BTD, event_ids_BT)
+        return newest(self.encode_positions(event_ids_BT), event_ids_BT)
+
+    @override
+    def encode_positions(self, event_ids_BT: Tensor) -> Tensor:
+        states_BTD: Tensor = self.gru(self.embed_history(event_ids_BT))[0]
+        return states_BTD

@@ -1,6 +1,6 @@
 """What a trunk offers to the methods that build on it."""
 
-# Shapes: B rows, T events in the window, C candidates, D width.
+# Shapes: B rows, T events in the window, C candidates, V items, N states, D width.
 
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
@@ -62,7 +62,7 @@ class Trunk(nn.Module):
         return self.through_head(self.before_head(event_ids_BT, candidate_ids_BC), head)
 
 
-class StateTrunk(Trunk):
+class SequenceTrunk(Trunk):
     """A trunk that sums behaviour up in one state: the head turns it into a taste for items."""
 
     @property
@@ -72,6 +72,14 @@ class StateTrunk(Trunk):
 
     def encode(self, event_ids_BT: Tensor) -> Tensor:
         """Behaviour states (B, D); zero for an empty window."""
+        raise NotImplementedError
+
+    def encode_positions(self, event_ids_BT: Tensor) -> Tensor:
+        """The state after each event (B, T, D), blind to later ones: training reads all at once.
+
+        The state at position t is what `encode` gives for the events until t; where a window is
+        padded, it is of no use.
+        """
         raise NotImplementedError
 
     @override
@@ -85,3 +93,8 @@ class StateTrunk(Trunk):
         state_B1D, targets_BCD, bias_BC = read
         taste_B1D = slotted_mlp(state_B1D, head)
         return (taste_B1D * targets_BCD).sum(-1) + bias_BC
+
+    def score_catalogue(self, states_ND: Tensor, head: Mapping[str, Tensor]) -> Tensor:
+        """Logits (N, V) of items 1 to V after each state; items to choose from lose no values."""
+        targets_VD: Tensor = self.target_layer(self.items.vectors.weight[1:])
+        return slotted_mlp(states_ND, head) @ targets_VD.T + self.items.bias[1:]

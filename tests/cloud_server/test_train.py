@@ -1,11 +1,15 @@
 """Training: exact resume, early stopping in time, and rows that leak nothing."""
 
+from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from cloud_server.checkpoints import load_checkpoint, read_tensors, write_tensors
@@ -18,7 +22,7 @@ from shared_models.logs.prepare import prepare
 from shared_models.logs.prepared import PreparedLog
 from shared_models.logs.source import Source
 from shared_models.logs.synthetic import World, read_synthetic
-from shared_models.method import Method, Stage
+from shared_models.method import Batch, Method, Stage
 
 SETTINGS = TrainSettings(epochs=3, rows=64)
 GATE = [1, 2, 3]
@@ -52,17 +56,27 @@ def duet(log: PreparedLog) -> Method:
     return method
 
 
+def softmax(log: PreparedLog) -> Method:
+    settings = {"base": {"objective": "softmax"}}
+    method = load_method("base", resolve("base", log.items, "gru4rec", settings))
+    assert isinstance(method, Method)
+    return method
+
+
+@pytest.mark.parametrize("method", [duet, softmax])
 def test_a_killed_training_goes_on_as_if_nothing_had_happened(
-    log: PreparedLog, tmp_path: Path
+    log: PreparedLog, tmp_path: Path, method: Callable[[PreparedLog], Method]
 ) -> None:
-    whole = train(duet(log), log, SETTINGS, 0, tmp_path / "whole", Silent())
+    settings = SETTINGS.model_copy(update={"rows": 16})
+    whole = train(method(log), log, settings, 0, tmp_path / "whole", Silent())
     with pytest.raises(KeyboardInterrupt):
-        train(duet(log), log, SETTINGS, 0, tmp_path / "killed", Silent(killed_after=1))
+        train(method(log), log, settings, 0, tmp_path / "killed", Silent(killed_after=1))
     again = Silent()
 
-    resumed = train(duet(log), log, SETTINGS, 0, tmp_path / "killed", again)
+    resumed = train(method(log), log, settings, 0, tmp_path / "killed", again)
 
-    assert [epoch.number for epoch in again.epochs] == [2, 3, *GATE]
+    gate = GATE if method is duet else []
+    assert [epoch.number for epoch in again.epochs] == [2, 3, *gate]
     expected = whole.model.state_dict()
     for name, value in resumed.model.state_dict().items():
         assert torch.equal(value, expected[name]), name
@@ -161,6 +175,45 @@ def test_an_epoch_sees_every_training_event_with_a_history_once(log: PreparedLog
 
     expected = log.train.filter(pl.col("seq") > 0)["item"].sort().to_list()
     assert sorted(targets.tolist()) == expected
+
+
+RUNS = st.tuples(st.lists(st.integers(0, 9), min_size=1, max_size=5), st.integers(1, 4))
+
+
+@given(RUNS, st.integers(0, 99))
+def test_every_item_but_a_users_first_follows_what_came_before_it_once(
+    lives: tuple[list[int], int], seed: int
+) -> None:
+    counts, length = lives
+    users = [(user, seq) for user, count in enumerate(counts) for seq in range(count)]
+    events = pl.DataFrame(
+        {"user": [u for u, _ in users], "item": list(range(1, len(users) + 1))},
+        schema={"user": pl.Int32, "item": pl.Int32},
+    )
+
+    runs = Behaviour.of(events, len(counts)).runs(length, np.random.default_rng(seed))
+
+    assert runs.shape[1] == length + 1
+    followed = [(a, b) for run in runs.tolist() for a, b in pairwise(run) if a]
+    numbers = dict(zip(users, range(1, len(users) + 1), strict=True))
+    assert followed == [(numbers[u, s - 1], numbers[u, s]) for u, s in users if s]
+    assert all((np.diff(run > 0) >= 0).all() for run in runs)
+
+
+def test_sequences_hold_the_training_part_cut_anew_each_epoch(log: PreparedLog) -> None:
+    data, rng = Dataset(log, 5, torch.device("cpu")), np.random.default_rng(0)
+
+    first, second = (data.sequences(rng, 7) for _ in range(2))
+
+    def items(epoch: list[Batch]) -> list[int]:
+        return sorted(i for b in epoch for run in b.history_BH.tolist() for i in run[1:] if i)
+
+    assert [len(batch.history_BH) for batch in first[:-1]] == [7] * (len(first) - 1)
+    assert {batch.history_BH.shape[1] for batch in first} == {6}
+    assert not torch.equal(first[0].history_BH, second[0].history_BH)
+    assert set(items(first)) <= set(log.train["item"])
+    targets = sum((batch.history_BH[:, 1:] * batch.history_BH[:, :-1] > 0).sum() for batch in first)
+    assert targets == len(log.train) - log.users
 
 
 def test_validation_rows_are_the_same_each_time(log: PreparedLog) -> None:

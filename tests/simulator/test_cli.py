@@ -69,7 +69,10 @@ def log(tmp_path: Path) -> str:
         (["--trunk", "sasrek"], "did you mean 'sasrec'"),
         (["--log", "movielens-100"], "did you mean 'movielens-100k'"),
         (["--log", "none.csv"], "none.csv"),
-        (["--split", "sideways"], "'split': expected 'user-tail' or 'global-time'"),
+        (
+            ["--split", "sideways"],
+            "'split': expected 'user-tail', 'global-time' or 'leave-one-out'",
+        ),
         (["--seeds", "0,x"], "expected numbers as in 0,1,2, got '0,x'"),
         (["--seeds", "0,1", "--seed", "1"], "not both"),
         (["--set", "train.epoch=1"], "did you mean 'train.epochs'"),

@@ -85,7 +85,11 @@ def test_a_scenario_that_was_written_down_is_read_back(file: Path, tmp_path: Pat
         ("seeds=[1, 1]", BadSetting, "name each one once"),
         ("seeds=[-1]", BadSetting, "seeds.0"),
         ("methods=[]", BadSetting, "methods"),
-        ("split=sideways", BadSetting, "expected 'user-tail' or 'global-time', got 'sideways'"),
+        (
+            "split=sideways",
+            BadSetting,
+            "expected 'user-tail', 'global-time' or 'leave-one-out', got 'sideways'",
+        ),
         ("duet=3", BadSetting, "settings.duet"),
         ('links=["4g", "4g"]', BadSetting, "name each one once"),
         ("settings.cigar={}", BadSetting, "not among the methods"),

@@ -8,8 +8,9 @@ from shared_models.layers.attention import AttentionBlock, causal
 from shared_models.layers.embedding import ItemEmbedding
 from shared_models.layers.hypernetwork import CodeEncoder, WeightWriter
 from shared_models.layers.mlp import MLP, SlottedMLP, slotted_mlp
-from shared_models.layers.sequence import cut_windows, newest, recency
+from shared_models.layers.sequence import cut_windows, newest, order, recency
 from shared_models.trunks.ranker import TRUNKS
+from shared_models.trunks.trunk import SequenceTrunk
 
 
 def test_windows_are_cut_where_each_row_says() -> None:
@@ -28,6 +29,10 @@ def test_a_window_longer_than_history_is_padded_on_the_right() -> None:
 
 def test_recency_counts_back_from_the_newest_item() -> None:
     assert recency(torch.tensor([[4, 5, 6, 0]]), 2).tolist() == [[1, 1, 0, 0]]
+
+
+def test_order_counts_on_from_the_oldest_item() -> None:
+    assert order(torch.tensor([[4, 5, 6, 0]]), 3).tolist() == [[0, 1, 2, 2]]
 
 
 def test_the_newest_state_of_an_empty_window_is_zero() -> None:
@@ -154,3 +159,51 @@ def test_a_candidate_is_scored_alike_whatever_stands_beside_it() -> None:
         among = trunk(window, torch.tensor([[7, 2, 9]]), head)
 
         assert torch.allclose(alone[:, 0], among[:, 1], atol=1e-6)
+
+
+SEQUENTIAL = [
+    TrunkConfig(name="gru4rec", width=8),
+    TrunkConfig(name="sasrec", width=8, blocks=2, positions="order"),
+]
+
+
+def sequence_trunk(config: TrunkConfig) -> SequenceTrunk:
+    torch.manual_seed(0)
+    trunk = TRUNKS[config.name](config, items=20, window=6).eval()
+    assert isinstance(trunk, SequenceTrunk)
+    return trunk
+
+
+@pytest.mark.parametrize("config", SEQUENTIAL, ids=lambda config: config.name)
+def test_a_later_item_changes_no_earlier_state(config: TrunkConfig) -> None:
+    trunk = sequence_trunk(config)
+
+    before, after = (
+        trunk.encode_positions(torch.tensor([[3, 4, 5, last, 7, 8]])) for last in (6, 19)
+    )
+
+    assert torch.equal(before[:, :3], after[:, :3])
+    assert not torch.isclose(before[:, 3:], after[:, 3:]).all(-1).any()
+
+
+@pytest.mark.parametrize("config", SEQUENTIAL, ids=lambda config: config.name)
+def test_the_state_at_each_position_is_that_of_the_window_that_ends_there(
+    config: TrunkConfig,
+) -> None:
+    trunk, items = sequence_trunk(config), [3, 4, 5, 6, 7, 8]
+
+    states = trunk.encode_positions(torch.tensor([items]))[0]
+
+    for position, state in enumerate(states):
+        prefix = torch.tensor([[*items[: position + 1], *[0] * (5 - position)]])
+        assert torch.allclose(state, trunk.encode(prefix)[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("config", SEQUENTIAL, ids=lambda config: config.name)
+def test_the_catalogue_is_scored_as_its_items_are(config: TrunkConfig) -> None:
+    trunk, window = sequence_trunk(config), torch.tensor([[3, 4, 5, 0], [1, 0, 0, 0]])
+    head = SlottedMLP(trunk.head_sizes).slots
+
+    scores = trunk.score_catalogue(trunk.encode(window), head)
+
+    assert torch.allclose(scores, trunk(window, torch.arange(1, 21).expand(2, -1), head), atol=1e-6)
