@@ -10,7 +10,8 @@ from cloud_server.checkpoints import Trained, load_checkpoint
 from cloud_server.personalize import Personalizer
 from cloud_server.ranker import CloudRanker
 from cloud_server.settings import ServeSettings
-from shared_models.contract.bundle import Bundle, Manifest
+from shared_models.contract.bundle import Bundle
+from shared_models.contract.manifest import Manifest
 from shared_models.method import Personalizes, RanksInCloud
 
 

@@ -7,9 +7,9 @@ from torch import nn
 from cloud_server.batcher import Batcher, padded_rows
 from cloud_server.settings import ServeSettings
 from protos.v1 import collaboration_pb2
-from shared_models.contract.bundle import Manifest
 from shared_models.contract.errors import BundleIncompatible
 from shared_models.contract.features import encode_windows
+from shared_models.contract.manifest import Manifest
 from shared_models.contract.overlay import Overlay, overlay_to_proto
 from shared_models.contract.tensors import Int64Array
 from shared_models.method import Personalizes

@@ -38,6 +38,7 @@ _EXPORT: Final = (
     "cloud_server/calibration.py",
     "cloud_server/jobs.py",
     "shared_models/contract/bundle.py",
+    "shared_models/contract/manifest.py",
     "shared_models/control.py",
     "shared_models/export.py",
     "shared_models/gradient.py",

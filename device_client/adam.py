@@ -4,7 +4,7 @@ from typing import Final
 
 import numpy as np
 
-from shared_models.contract.bundle import LearningSpec
+from shared_models.contract.manifest import LearningSpec
 from shared_models.contract.tensors import Float32Array
 
 _VECTORS: Final = 3

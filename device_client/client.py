@@ -21,9 +21,9 @@ from device_client.outbox import Outbox
 from device_client.overlays import Overlays
 from device_client.scorer import Scorer
 from device_client.settings import DeviceSettings
-from shared_models.contract.bundle import RefreshRule
 from shared_models.contract.errors import CloudUnavailable, ConcertoError
 from shared_models.contract.events import Event
+from shared_models.contract.manifest import RefreshRule
 from shared_models.contract.overlay import Overlay
 from shared_models.contract.ranking import Decision, Ranking, Receipt, Source
 from shared_models.contract.tensors import Float32Array, Int64Array

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from shared_models.contract.bundle import RefreshRule
+from shared_models.contract.manifest import RefreshRule
 from shared_models.contract.ranking import Decision
 
 

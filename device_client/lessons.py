@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from shared_models.contract.bundle import LearningSpec
 from shared_models.contract.events import PAD
 from shared_models.contract.features import FeatureSpec, encode_windows
+from shared_models.contract.manifest import LearningSpec
 from shared_models.contract.tensors import Int64Array
 
 Lesson = dict[str, np.ndarray[Any, Any]]

@@ -8,8 +8,8 @@ import numpy as np
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as ort
 
-from shared_models.contract.bundle import GraphSpec
 from shared_models.contract.errors import BadSetting, BundleRefused
+from shared_models.contract.manifest import GraphSpec
 from shared_models.contract.tensors import Dim, Float32Array
 
 _ERRORS_ONLY: Final = 3

@@ -17,8 +17,8 @@ from pydantic import (
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from device_client.controller import OUTPUTS
-from shared_models.contract.bundle import Manifest, RefreshRule
 from shared_models.contract.errors import BadSetting
+from shared_models.contract.manifest import Manifest, RefreshRule
 from shared_models.contract.settings import validated
 
 _NEVER = RefreshRule()

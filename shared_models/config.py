@@ -6,8 +6,8 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
-from shared_models.contract.bundle import RefreshRule, UplinkSpec
 from shared_models.contract.features import FeatureSpec
+from shared_models.contract.manifest import RefreshRule, UplinkSpec
 
 TrunkName = Literal["sasrec", "gru4rec", "din"]
 

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from shared_models.config import MethodConfig
-from shared_models.contract.bundle import LearningSpec
+from shared_models.contract.manifest import LearningSpec
 from shared_models.contract.tensors import Float32Array, Int64Array
 
 # Shapes: B rows (a positive beside its negatives, or an exposure), H history, C candidates.

@@ -6,16 +6,9 @@ from rich.console import Console
 from rich.table import Table
 
 from device_client.scorer import Scorer
-from shared_models.contract.bundle import (
-    TOLERANCE,
-    Bundle,
-    BundleStore,
-    LearningSpec,
-    Manifest,
-    RefreshRule,
-    read_bundle,
-)
+from shared_models.contract.bundle import TOLERANCE, Bundle, BundleStore, read_bundle
 from shared_models.contract.errors import PathMissing
+from shared_models.contract.manifest import LearningSpec, Manifest, RefreshRule
 from simulator.progress import size
 
 

@@ -13,7 +13,8 @@ from torch.nn import functional
 from device_client.adam import Adam
 from device_client.learner import Learner
 from device_client.lessons import Lesson, lesson_of
-from shared_models.contract.bundle import LearningSpec, same
+from shared_models.contract.bundle import same
+from shared_models.contract.manifest import LearningSpec
 from tests.conformance.conftest import ITEMS, Case
 
 CPU = ("CPUExecutionProvider",)

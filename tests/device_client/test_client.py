@@ -9,9 +9,9 @@ from device_client.client import DeviceClient
 from device_client.cloud import AbsentCloud
 from device_client.scorer import Scorer
 from device_client.settings import DeviceSettings
-from shared_models.contract.bundle import ControllerSpec, RefreshRule
 from shared_models.contract.errors import BadAsk, CloudUnavailable
 from shared_models.contract.events import Event
+from shared_models.contract.manifest import ControllerSpec, RefreshRule
 from shared_models.contract.ranking import Decision, Source
 from tests.device_client.fakes import RECEIPT, FakeCloud, build_bundle, expected_scores, head
 

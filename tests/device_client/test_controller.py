@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from device_client.controller import Situation, decide
 from device_client.settings import DeviceSettings
-from shared_models.contract.bundle import ControllerSpec, Manifest, RefreshRule, UplinkSpec
 from shared_models.contract.errors import BadSetting
 from shared_models.contract.features import FeatureSpec
+from shared_models.contract.manifest import ControllerSpec, Manifest, RefreshRule, UplinkSpec
 from shared_models.contract.ranking import Decision
 from shared_models.contract.tensors import TensorSpec
 

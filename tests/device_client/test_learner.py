@@ -16,10 +16,10 @@ from device_client.host import Host
 from device_client.lessons import lesson_of
 from device_client.scorer import Scorer, activate
 from device_client.settings import DeviceSettings
-from shared_models.contract.bundle import LearningSpec
 from shared_models.contract.errors import BundleRefused
 from shared_models.contract.events import Event
 from shared_models.contract.features import FeatureSpec
+from shared_models.contract.manifest import LearningSpec
 from shared_models.contract.ranking import Decision, Source
 from tests.device_client.fakes import ITEMS, SLOT, WIDTH, build_bundle, expected_scores
 from tests.device_client.learning import (

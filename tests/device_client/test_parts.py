@@ -14,9 +14,9 @@ from device_client.ledger import DeviceLedger
 from device_client.outbox import Outbox
 from device_client.overlays import Overlays
 from device_client.settings import DeviceSettings
-from shared_models.contract.bundle import RefreshRule
 from shared_models.contract.errors import BadSetting, SlotMismatch, UnknownName
 from shared_models.contract.events import Event
+from shared_models.contract.manifest import RefreshRule
 from shared_models.contract.overlay import Overlay
 from shared_models.contract.tensors import TensorSpec
 from tests.device_client.fakes import build_bundle

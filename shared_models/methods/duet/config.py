@@ -6,8 +6,8 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 from typing_extensions import override
 
 from shared_models.config import MethodConfig
-from shared_models.contract.bundle import RefreshRule, UplinkSpec
 from shared_models.contract.features import FeatureSpec
+from shared_models.contract.manifest import RefreshRule, UplinkSpec
 
 
 class Config(MethodConfig):

@@ -3,7 +3,7 @@
 from pydantic import Field
 
 from shared_models.config import MethodConfig
-from shared_models.contract.bundle import LearningSpec
+from shared_models.contract.manifest import LearningSpec
 
 
 class Config(MethodConfig):

@@ -1,0 +1,150 @@
+"""The manifest: what a bundle says of itself, as data that a device can obey."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any, Final, Literal
+
+import numpy as np
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+)
+
+from shared_models.contract.errors import BundleCorrupt, BundleIncompatible
+from shared_models.contract.features import FeatureSpec
+from shared_models.contract.tensors import TensorSpec
+
+FORMAT: Final = 2
+
+
+class _Data(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class FileSpec(_Data):
+    """A file of the bundle and what names its content."""
+
+    sha256: str
+    size: NonNegativeInt
+
+
+class GraphSpec(_Data):
+    """An ONNX graph: its file and its ports."""
+
+    file: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
+class RefreshRule(_Data):
+    """When a device asks for new slot values, and how long it believes old ones.
+
+    ``rule`` is ``never``, ``always`` (before each ranking), ``every-n`` (each n events), ``random``
+    (a share of the rankings, drawn by user and event), or one that reads the bundle's controller:
+    ``on-change`` (the window moved away from that of the last refresh) and ``learnt`` (the expected
+    gain is worth it). The first refresh of a device is always due, except with ``never``.
+    """
+
+    rule: Literal["never", "always", "every-n", "random", "on-change", "learnt"] = "never"
+    every: PositiveInt = Field(1, description="Events between two refreshes, for every-n.")
+    share: float = Field(
+        0.1, gt=0, le=1, description="Share of rankings that refresh, for random and controllers."
+    )
+    threshold: float | None = Field(
+        None, description="Of the controller's output; by default what calibration has for share."
+    )
+    budget: PositiveFloat | None = Field(
+        None, description="Payload bytes per ranking that refreshes may cost on average."
+    )
+    max_age: NonNegativeInt | None = Field(
+        None, description="Oldest overlay, in events, that still ranks; the defaults past it."
+    )
+
+
+class ControllerSpec(_Data):
+    """What the graph ``controller`` says of the uplink's window now and at the last refresh.
+
+    Attributes:
+        calibration: by output (``change``, ``gain``), the thresholds at which a device of the
+            validation part refreshes before 1 %, 2 %, ... 100 % of its rankings.
+    """
+
+    calibration: Mapping[str, tuple[float, ...]]
+
+    def threshold(self, output: str, share: float) -> float:
+        """The threshold of ``output`` at which ``share`` of the rankings refresh."""
+        table = self.calibration[output]
+        shares = np.arange(1, len(table) + 1) / len(table)
+        return float(np.interp(share, shares, table))
+
+
+class LearningSpec(_Data):
+    """How a device trains its slots on its own events with the graph ``grad`` and Adam."""
+
+    rate: PositiveFloat = Field(1e-3, description="Learning rate of Adam.")
+    every: PositiveInt = Field(1, description="Events between two rounds of learning.")
+    steps: PositiveInt = Field(1, description="Steps of Adam in a round.")
+    rows: PositiveInt = Field(16, description="Newest events that a step learns from.")
+    negatives: PositiveInt = Field(4, description="Items drawn for each of them.")
+    beta1: float = Field(0.9, ge=0, lt=1)
+    beta2: float = Field(0.999, ge=0, lt=1)
+    epsilon: PositiveFloat = 1e-8
+
+
+class UplinkSpec(_Data):
+    """What a refresh sends up: the newest ``items`` item ids."""
+
+    items: PositiveInt
+
+
+class Manifest(_Data):
+    """What a device must know to run a method that it has never heard of."""
+
+    format: int = FORMAT
+    method: str
+    config: Mapping[str, Any] = Field(description="Resolved settings; for people and for caches.")
+    log_hash: str = Field(description="Prepared log that the model was trained on.")
+    features: FeatureSpec
+    graphs: Mapping[str, GraphSpec]
+    slots: tuple[TensorSpec, ...] = ()
+    refresh: RefreshRule = RefreshRule()
+    uplink: UplinkSpec | None = None
+    controller: ControllerSpec | None = None
+    learning: LearningSpec | None = None
+    uploads: bool = Field(False, description="Whether the device may upload events.")
+    cross_user: bool = Field(False, description="Whether the cloud reads across users.")
+    files: Mapping[str, FileSpec]
+
+    @property
+    def slot_schema(self) -> str:
+        """Hash over the slots' names, types and shapes; overlays outlive a release under it."""
+        text = json.dumps([slot.model_dump(mode="json") for slot in self.slots], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def parse_manifest(manifest_bytes: bytes) -> Manifest:
+    """Read a manifest.
+
+    Raises:
+        BundleCorrupt: it is not one.
+        BundleIncompatible: it is of another version.
+    """
+    try:
+        fields = json.loads(manifest_bytes)
+        version = fields.get("format")
+    except (ValueError, AttributeError) as error:
+        raise BundleCorrupt("the manifest is not JSON") from error
+    if version != FORMAT:
+        raise BundleIncompatible(
+            f"the bundle has format {version}, this program reads {FORMAT}: export it again"
+        )
+    try:
+        return Manifest.model_validate(fields)
+    except ValidationError as error:
+        raise BundleCorrupt(f"the manifest is malformed: {error.errors()[0]['loc']}") from error
