@@ -88,6 +88,7 @@ class Session:
         try:
             exchanged = await self._exchanged(ask, purpose)
         except (CloudUnavailable, asyncio.CancelledError):
+            self._line.ledger.streams.broken += 1
             self.close()
             raise
         finally:
@@ -98,6 +99,7 @@ class Session:
 
     def close(self) -> None:
         """Hang up."""
+        self._line.ledger.streams.reset += self.is_open
         self.is_open = False
         self._call.cancel()
 
