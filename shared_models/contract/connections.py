@@ -94,8 +94,8 @@ def _read(own: socket.socket) -> Connection | None:
     (received,), (waiting,), (unacked,) = (
         _at(info, field) for field in (_RECEIVED, _NOT_SENT, _UNACKED)
     )
-    ends = (_text(*end[:2]) for end in (own.getsockname(), own.getpeername()))
-    return Connection(*ends, sent - again, received, settled=not waiting and not unacked)
+    local, peer = _text(*own.getsockname()[:2]), _text(*own.getpeername()[:2])
+    return Connection(local, peer, sent - again, received, settled=not waiting and not unacked)
 
 
 def _at(info: bytes, field: tuple[struct.Struct, int]) -> tuple[int, ...]:
