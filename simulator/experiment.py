@@ -118,4 +118,4 @@ def _run(plan: Plan, resolved: Resolved, seed: int, trained: Trained, display: D
         display.show(meter.read(tally, about, traffic))
 
     replay = Replay(plan.moments, windows, trained.bundle, plan.rules, on_report)
-    return Run(resolved, seed, trained, replay)
+    return Run(resolved, seed, trained, replay, in_flight=plan.device.in_flight)

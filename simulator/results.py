@@ -8,8 +8,9 @@ from typing import Any
 import polars as pl
 
 from simulator.environment import describe
-from simulator.outcome import Outcome, ledger_of, observed, outcome_of
+from simulator.outcome import Outcome, connections_of, ledger_of, observed, outcome_of
 from simulator.scenario import Scenario, dump
+from simulator.split import with_cloud_times
 from simulator.stage import Run
 from simulator.summary import Json, summarise
 
@@ -39,9 +40,11 @@ class Results:
         tally = run.replay.tally
         if not tally.ranked.any():
             return
-        outcome = outcome_of(run, self._users)
+        rankings = with_cloud_times(tally.frame(), run.cloud.exchanges if run.cloud else None)
+        outcome = outcome_of(run, self._users, rankings)
         self._outcomes.append(outcome)
-        self._files.parquet(f"rankings-{outcome.method}-{outcome.seed}.parquet", tally.frame())
+        self._files.parquet(f"rankings-{run.name}.parquet", rankings)
+        self._files.parquet("connections.parquet", connections_of(self._outcomes))
         self._files.parquet("ledger.parquet", ledger_of(*self._outcomes).frame())
         self._files.parquet("observed.parquet", observed(self._outcomes))
         self._files.text("scenario.yaml", dump(self._scenario))

@@ -14,6 +14,7 @@ from simulator.coordinator import Coordinator, DeviceLink
 from simulator.fleet import Fleet, Process
 from simulator.replay import Account, Replay
 from simulator.scenario import Scenario
+from simulator.wire import CloudAccount, read_cloud, reconciliation
 
 DEVICE: Final = "device_client.cli"
 _ANY_PORT: Final = "127.0.0.1:0"
@@ -26,6 +27,8 @@ class Run:
 
     Attributes:
         accounts: empty as long as the replay has not come to its end.
+        cloud: the cloud's own account; None where it left none.
+        in_flight: most asks that a device process has under way.
         seconds: measured, from the first order to the last word.
     """
 
@@ -34,7 +37,14 @@ class Run:
     trained: Trained
     replay: Replay
     accounts: Sequence[Account] = ()
+    cloud: CloudAccount | None = None
+    in_flight: int = 64
     seconds: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """As in ``duet-0``: part of file names."""
+        return f"{self.resolved.method}-{self.seed}"
 
     @property
     def title(self) -> str:
@@ -84,9 +94,11 @@ class Stage:
         """Serve the run's bundle and replay it; fills ``run``.
 
         Raises:
-            RunFailed: a process ended, or said that it cannot go on.
+            RunFailed: a process ended, or said that it cannot go on, or the accounts of devices and
+                cloud differ.
         """
-        cloud = await self._serve(run)
+        ledger = self._scenario.folder / f"exchanges-{run.name}.parquet"
+        cloud = await self._serve(run, ledger)
         if not self._links:
             await self._gather()
         start = self._clock()
@@ -94,6 +106,8 @@ class Stage:
         run.seconds = self._clock() - start
         self.clouds[cloud.pid] = cloud.resident_bytes
         await self._fleet.stop(cloud)
+        run.cloud = read_cloud(ledger)
+        reconciliation(run.accounts, run.cloud)
 
     async def dismiss(self) -> None:
         """Let the device processes end by themselves."""
@@ -102,14 +116,14 @@ class Stage:
         for process in self._devices:
             await self._fleet.ended(process)
 
-    async def _serve(self, run: Run) -> Process:
-        name = f"{run.resolved.method}-{run.seed}"
-        journal = self._scenario.folder / "journals" / name / "journal.sqlite"
+    async def _serve(self, run: Run, ledger: Path) -> Process:
+        journal = self._scenario.folder / "journals" / run.name / "journal.sqlite"
         # What an earlier run stored is not this one's past.
         shutil.rmtree(journal.parent, ignore_errors=True)
+        ledger.unlink(missing_ok=True)
         journal.parent.mkdir(parents=True)
         cloud = self._fleet.start(
-            f"cloud-{name}",
+            f"cloud-{run.name}",
             CLOUD,
             "serve",
             "--bundles",
@@ -118,6 +132,8 @@ class Stage:
             self._cloud_address,
             "--journal",
             str(journal),
+            "--ledger",
+            str(ledger),
             *(part for flag in self._scenario.cloud_flags for part in ("--set", flag)),
         )
         self.clouds[cloud.pid] = 0
