@@ -16,7 +16,7 @@ from grpc import aio
 from cloud_server.server import _options
 from cloud_server.settings import ServeSettings
 from device_client.grpc_cloud import OPTIONS
-from shared_models.contract.connections import settled
+from shared_models.contract.connections import connections_to
 from simulator.framing import CALL, EXCHANGE_ALONE, EXCHANGE_AMONG_OTHERS, HANG_UP, PIECE, SESSION
 from tests.counting_proxy import CountingProxy
 
@@ -36,9 +36,7 @@ class Bench:
         self, name: str, work: Awaitable[tuple[int, int]], count: int = 1, told: Any = None
     ) -> None:
         payload = await work
-        (connection,) = (
-            each for each in await settled(self.proxy.address) if each.peer == self.proxy.address
-        )
+        (connection,) = await connections_to(self.proxy.address)
         kernel = connection.sent, connection.received
         counted = self.proxy.counts[connection.local]
         if kernel != (counted.up, counted.down):

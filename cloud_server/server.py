@@ -20,7 +20,7 @@ from cloud_server.models import Models
 from cloud_server.servicer import SERVICE, Collaboration
 from cloud_server.session import Services
 from cloud_server.settings import ServeSettings
-from shared_models.contract.connections import settled
+from shared_models.contract.connections import connections_at
 from shared_models.contract.errors import BadSetting, InputError, PortTaken
 
 
@@ -139,7 +139,7 @@ def _add_health(server: aio.Server) -> health.aio.HealthServicer:
 
 async def _read_connections(ledger: Ledger, address: str) -> None:
     """Ask the kernel what the open connections carried, while they are there."""
-    ledger.connected(await settled(address))
+    ledger.connected(await connections_at(address))
 
 
 async def _cancel(task: "asyncio.Task[None]") -> None:

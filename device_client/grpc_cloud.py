@@ -26,7 +26,7 @@ from protos.v1.collaboration_pb2 import (
     ReleasesRequest,
     Upload,
 )
-from shared_models.contract.connections import Connection, settled
+from shared_models.contract.connections import Connection, connections_to
 from shared_models.contract.errors import (
     BadAsk,
     BundleCorrupt,
@@ -209,7 +209,7 @@ class GrpcCloud:
 
     async def connections(self) -> list[Connection]:
         """This process's connections to the cloud as the kernel sees them, once they are quiet."""
-        return await settled(self._address)
+        return await connections_to(self._address)
 
     async def _stream(self, call: ByteStreams, request: Message) -> AsyncGenerator[bytes, None]:
         """The messages of a server's stream, each within ``connect_s``."""

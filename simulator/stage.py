@@ -14,7 +14,7 @@ from simulator.coordinator import Coordinator, DeviceLink
 from simulator.fleet import Fleet, Process
 from simulator.replay import Account, Replay
 from simulator.scenario import Scenario
-from simulator.wire import CloudAccount, read_cloud, reconciliation
+from simulator.wire import CloudAccount, read_cloud, require_reconciled
 
 DEVICE: Final = "device_client.cli"
 _ANY_PORT: Final = "127.0.0.1:0"
@@ -107,7 +107,7 @@ class Stage:
         self.clouds[cloud.pid] = cloud.resident_bytes
         await self._fleet.stop(cloud)
         run.cloud = read_cloud(ledger)
-        reconciliation(run.accounts, run.cloud)
+        require_reconciled(run.accounts, run.cloud)
 
     async def dismiss(self) -> None:
         """Let the device processes end by themselves."""

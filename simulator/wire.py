@@ -19,6 +19,7 @@ from simulator.framing import Crossings, predicted
 from simulator.replay import Account
 
 EQUAL: Final = "equal to the byte"
+_DIFFER: Final = "the ledgers of devices and cloud differ"
 _BYTES: Final = ("bytes_up", "bytes_down")
 _KEYS: Final = ("user", "purpose")
 _TOTALS: Final = {
@@ -73,10 +74,7 @@ def reconciliation(accounts: Sequence[Account], cloud: CloudAccount | None) -> s
     """Whether devices and cloud counted the same payload for each user and purpose.
 
     Returns:
-        `EQUAL`, or why they cannot be compared.
-
-    Raises:
-        RunFailed: they differ though nothing went wrong: a defect in the accounting.
+        `EQUAL`, why they cannot be compared, or where they differ.
     """
     if not accounts:
         return "the replay was cut short"
@@ -84,9 +82,19 @@ def reconciliation(accounts: Sequence[Account], cloud: CloudAccount | None) -> s
         return "the cloud left no ledger: it was killed"
     if broken := sum(account.done.streams.broken for account in accounts):
         return f"{broken} streams broke on the way"
-    if (difference := _difference(accounts, cloud)) is not None:
-        raise RunFailed(f"the ledgers of devices and cloud differ: {difference}")
-    return EQUAL
+    difference = _difference(accounts, cloud)
+    return EQUAL if difference is None else f"{_DIFFER}: {difference}"
+
+
+def require_reconciled(accounts: Sequence[Account], cloud: CloudAccount | None) -> None:
+    """See to it that no byte is unaccounted for where nothing went wrong.
+
+    Raises:
+        RunFailed: devices and cloud counted differently: a defect in the accounting.
+    """
+    found = reconciliation(accounts, cloud)
+    if found.startswith(_DIFFER):
+        raise RunFailed(found)
 
 
 def connection_rows(

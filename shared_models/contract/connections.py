@@ -9,7 +9,7 @@ import os
 import socket
 import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
@@ -55,15 +55,27 @@ def connections() -> list[Connection]:
     return sorted(_found(), key=lambda each: (each.local, each.peer))
 
 
-async def settled(address: str) -> list[Connection]:
-    """The connections with ``address`` (``host:port``) at either end, once nothing moves any more.
-
-    It looks until two looks in a row agree and all was acknowledged, for at most a second.
-    """
+async def connections_to(address: str) -> list[Connection]:
+    """The connections that this process opened to ``address``, once nothing moves any more."""
     ends = _resolved(address)
+    return await _settled(lambda each: each.peer in ends)
+
+
+async def connections_at(address: str) -> list[Connection]:
+    """The connections to ``address``, where this process listens, once nothing moves any more."""
+    ends, (host, _, port) = _resolved(address), address.rpartition(":")
+    # Who listens everywhere is met at any of its addresses.
+    everywhere = host.strip("[]") in ("0.0.0.0", "::")  # noqa: S104 - no binding, a comparison
+    return await _settled(
+        lambda each: each.local.endswith(f":{port}") if everywhere else each.local in ends
+    )
+
+
+async def _settled(wanted: Callable[[Connection], bool]) -> list[Connection]:
+    """Look until two looks in a row agree and all was acknowledged, for at most a second."""
     before: list[Connection] = []
     for _ in range(_PAUSES):
-        now = [each for each in connections() if ends & {each.local, each.peer}]
+        now = list(filter(wanted, connections()))
         if now == before and all(each.settled for each in now):
             break
         before = now
