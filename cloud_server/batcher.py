@@ -23,6 +23,19 @@ Result = TypeVar("Result")
 _ROWS: Final = 8
 
 
+@dataclass(slots=True)
+class Stay:
+    """Where something that was submitted spent its time; filled in by the batcher.
+
+    Attributes:
+        queue_seconds: until its batch was taken up.
+        compute_seconds: of the work on its batch, which it shares with the others there.
+    """
+
+    queue_seconds: float = 0.0
+    compute_seconds: float = 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class _Entry(Generic[Item, Result]):
     """Something that waits for its turn."""
@@ -30,6 +43,8 @@ class _Entry(Generic[Item, Result]):
     item: Item
     result: "asyncio.Future[Result]"
     expires: float | None
+    submitted: float
+    stay: Stay
 
     def is_wanted(self, now: float) -> bool:
         """Whether somebody still waits for it; who waits for too long is told so."""
@@ -69,13 +84,21 @@ class Batcher(Generic[Item, Result]):
         self._closing = False
         self._serving = self._loop.create_task(self._serve(), name=name)
 
-    async def submit(self, item: Item, *, waits: bool, expires: float | None = None) -> Result:
+    async def submit(
+        self,
+        item: Item,
+        *,
+        waits: bool,
+        expires: float | None = None,
+        stay: Stay | None = None,
+    ) -> Result:
         """The result for ``item``.
 
         Args:
             item: what to work on.
             waits: wait for room instead of being turned away.
             expires: time of the event loop from which on nobody wants the result.
+            stay: told where the time went.
 
         Raises:
             Overloaded: there is no room, and ``waits`` is false.
@@ -86,7 +109,8 @@ class Batcher(Generic[Item, Result]):
         if self._waiting.full() and not waits:
             raise Overloaded(self._retry_after_ms())
         result: asyncio.Future[Result] = self._loop.create_future()
-        await self._waiting.put(_Entry(item, result, expires))
+        now = self._loop.time()
+        await self._waiting.put(_Entry(item, result, expires, now, stay or Stay()))
         return await result
 
     async def close(self) -> None:
@@ -110,10 +134,13 @@ class Batcher(Generic[Item, Result]):
                 self._waiting.task_done()
 
     async def _settle(self, batch: Sequence[_Entry[Item, Result]]) -> None:
+        start = self._loop.time()
         working = self._loop.run_in_executor(self._thread, self._results, batch)
         await asyncio.wait([working])
-        failure = working.exception()
+        failure, seconds = working.exception(), self._loop.time() - start
         for index, entry in enumerate(batch):
+            entry.stay.queue_seconds = start - entry.submitted
+            entry.stay.compute_seconds = seconds
             if entry.result.done():
                 continue
             if failure is None:

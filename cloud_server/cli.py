@@ -129,6 +129,9 @@ def serve(
     journal: Annotated[
         Path | None, typer.Option(help="Journal of uploads; by default in DIR.")
     ] = None,
+    ledger: Annotated[
+        Path | None, typer.Option(help="Parquet file to account for every exchange in.")
+    ] = None,
     set_: SetOption = None,
 ) -> None:
     """Serve bundles and personalise for devices until told to stop."""
@@ -136,8 +139,8 @@ def serve(
     from cloud_server.settings import ServeSettings
 
     fields = {**parse_settings(set_ or []), "bundles": bundles, "listen": listen}
-    if journal is not None:
-        fields["journal"] = journal
+    places = {"journal": journal, "ledger": ledger}
+    fields |= {name: place for name, place in places.items() if place is not None}
     run_server(validated(ServeSettings, "cloud", fields))
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from cloud_server.batcher import Batcher, padded_rows
+from cloud_server.batcher import Batcher, Stay, padded_rows
 from cloud_server.settings import ServeSettings
 from protos.v1 import collaboration_pb2
 from shared_models.contract.errors import BundleIncompatible
@@ -47,7 +47,12 @@ class Personalizer:
         )
 
     async def overlay_for(
-        self, refresh: collaboration_pb2.Refresh, *, waits: bool, expires: float | None
+        self,
+        refresh: collaboration_pb2.Refresh,
+        *,
+        waits: bool,
+        expires: float | None,
+        stay: Stay | None = None,
     ) -> collaboration_pb2.Overlay:
         """The overlay that ``refresh`` asks for, encoded.
 
@@ -55,7 +60,7 @@ class Personalizer:
             Overloaded: too many wait, and ``waits`` is false.
             CloudUnavailable: it expired.
         """
-        return await self._batcher.submit(refresh, waits=waits, expires=expires)
+        return await self._batcher.submit(refresh, waits=waits, expires=expires, stay=stay)
 
     async def close(self) -> None:
         """Answer what waits."""

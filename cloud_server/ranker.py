@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from torch import nn
 
-from cloud_server.batcher import Batcher, padded_rows
+from cloud_server.batcher import Batcher, Stay, padded_rows
 from cloud_server.settings import ServeSettings
 from protos.v1 import collaboration_pb2
 from shared_models.contract.features import FeatureSpec, encode_windows
@@ -37,7 +37,12 @@ class CloudRanker:
         )
 
     async def scores_for(
-        self, rank: collaboration_pb2.Rank, *, waits: bool, expires: float | None
+        self,
+        rank: collaboration_pb2.Rank,
+        *,
+        waits: bool,
+        expires: float | None,
+        stay: Stay | None = None,
     ) -> collaboration_pb2.Scores:
         """One logit for each candidate of ``rank``, encoded.
 
@@ -45,7 +50,7 @@ class CloudRanker:
             Overloaded: too many wait, and ``waits`` is false.
             CloudUnavailable: it expired.
         """
-        return await self._batcher.submit(rank, waits=waits, expires=expires)
+        return await self._batcher.submit(rank, waits=waits, expires=expires, stay=stay)
 
     async def close(self) -> None:
         """Answer what waits."""

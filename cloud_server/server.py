@@ -15,12 +15,12 @@ from grpc_reflection.v1alpha import reflection
 
 from cloud_server.bundles import Bundles
 from cloud_server.events import EventJournal, Uploads
+from cloud_server.ledger import Ledger, recording
 from cloud_server.models import Models
-from cloud_server.servicer import Collaboration
+from cloud_server.servicer import SERVICE, Collaboration
 from cloud_server.session import Services
 from cloud_server.settings import ServeSettings
-from protos.v1 import collaboration_pb2
-from protos.v1.collaboration_pb2_grpc import add_CollaborationServicer_to_server
+from shared_models.contract.connections import connections_at
 from shared_models.contract.errors import BadSetting, InputError, PortTaken
 
 
@@ -52,7 +52,7 @@ async def serve(settings: ServeSettings, *, ready: Callable[[str], None]) -> Non
 async def listening(settings: ServeSettings) -> AsyncIterator[str]:
     """A cloud that answers at the ``host:port`` that this gives, until the context is left.
 
-    Then it takes no more asks, answers those that wait, and closes the journal.
+    Then it takes no more asks, answers those that wait, and closes journal and ledger.
 
     Raises:
         InputError: nothing to serve, or the port is taken.
@@ -65,16 +65,19 @@ async def listening(settings: ServeSettings) -> AsyncIterator[str]:
         address = _bind(server, settings.listen)
         journal = EventJournal(settings.journal_path)
         ending.callback(journal.close)
+        ledger = ending.enter_context(recording(settings.ledger))
         ending.push_async_callback(server.stop, settings.grace_s)
-        services = _services(settings, bundles, journal)
+        services = _services(settings, bundles, journal, ledger)
         ending.push_async_callback(services.uploads.close)
         ending.push_async_callback(services.models.close)
         await services.models.load_released()
-        add_CollaborationServicer_to_server(Collaboration(services, bundles), server)
+        Collaboration(services, bundles).add_to(server)
         ending.push_async_callback(_add_health(server).enter_graceful_shutdown)
         await server.start()
         watching = asyncio.create_task(bundles.watch(settings.release_poll_s))
         ending.push_async_callback(_cancel, watching)
+        if settings.ledger:
+            ending.push_async_callback(_read_connections, ledger, address)
         yield address
 
 
@@ -112,12 +115,15 @@ def _refusal(listen: str) -> InputError:
     return PortTaken(listen)
 
 
-def _services(settings: ServeSettings, bundles: Bundles, journal: EventJournal) -> Services:
+def _services(
+    settings: ServeSettings, bundles: Bundles, journal: EventJournal, ledger: Ledger
+) -> Services:
     return Services(
         Models(bundles, settings),
         Uploads(journal, largest=settings.largest_batch, room=settings.room),
         settings.patience_s,
         settings.largest_list,
+        ledger,
     )
 
 
@@ -125,11 +131,15 @@ def _add_health(server: aio.Server) -> health.aio.HealthServicer:
     """Add the standard services: health, and reflection for tools such as grpcurl."""
     servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
-    ours = collaboration_pb2.DESCRIPTOR.services_by_name["Collaboration"].full_name
     reflection.enable_server_reflection(
-        (ours, health.SERVICE_NAME, reflection.SERVICE_NAME), server
+        (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server
     )
     return servicer
+
+
+async def _read_connections(ledger: Ledger, address: str) -> None:
+    """Ask the kernel what the open connections carried, while they are there."""
+    ledger.connected(await connections_at(address))
 
 
 async def _cancel(task: "asyncio.Task[None]") -> None:

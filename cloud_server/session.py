@@ -2,9 +2,15 @@
 
 import asyncio
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
+from google.protobuf.message import DecodeError
+
+from cloud_server.batcher import Stay
 from cloud_server.events import Uploads
+from cloud_server.ledger import Ledger
 from cloud_server.models import Models, Served
 from cloud_server.statuses import as_fault
 from protos.v1.collaboration_pb2 import (
@@ -21,6 +27,12 @@ from protos.v1.collaboration_pb2 import (
 )
 from shared_models.contract.errors import BadAsk
 from shared_models.contract.events import PAD, Event, EventBatch
+from shared_models.contract.traffic import CONTROL, RANK, REFRESH, UPLOAD
+
+_PURPOSES: Final[Mapping[str, str]] = {"refresh": REFRESH, "rank": RANK, "upload": UPLOAD}
+"""By kind of ask; all others are control."""
+_COMPUTED: Final = (REFRESH, RANK)
+"""What a batcher computes something for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +44,14 @@ class Services:
         uploads: where events go.
         patience_s: seconds after which an ask that may be turned away is no longer wanted.
         largest_list: most ids or events in one ask.
+        ledger: where exchanges are entered.
     """
 
     models: Models
     uploads: Uploads
     patience_s: float
     largest_list: int
+    ledger: Ledger
 
 
 class Session:
@@ -46,26 +60,34 @@ class Session:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._device: _Device | None = None
+        self._user: int | None = None
 
-    async def answer(self, ask: Ask) -> Answer:
-        """Answer one ask; with a fault, where something is wrong with it."""
-        answer = Answer(seq=ask.seq)
+    async def reply(self, data: bytes) -> bytes:
+        """Answer one ask, both as they cross the wire; the exchange goes into the ledger."""
+        ask, answer, stay = Ask(), Answer(), Stay()
         with as_fault(answer):
-            await self._fill(answer, ask)
-        return answer
+            ask = _parsed(data)
+            answer.seq = ask.seq
+            await self._fill(answer, ask, stay)
+        reply = answer.SerializeToString()
+        purpose = _PURPOSES.get(ask.WhichOneof("body") or "", CONTROL)
+        times = stay if purpose in _COMPUTED else None
+        self._services.ledger.enter(self._user, purpose, ask.seq, (len(data), len(reply)), times)
+        return reply
 
-    async def _fill(self, answer: Answer, ask: Ask) -> None:
+    async def _fill(self, answer: Answer, ask: Ask, stay: Stay) -> None:
         kind = ask.WhichOneof("body")
         if kind == "hello":
+            self._user = ask.hello.user
             answer.welcome.CopyFrom(await self._open(ask.hello))
             return
         if self._device is None:
             raise BadAsk("a session opens with a hello")
         match kind:
             case "refresh":
-                answer.overlay.CopyFrom(await self._device.refresh(ask.refresh))
+                answer.overlay.CopyFrom(await self._device.refresh(ask.refresh, stay))
             case "rank":
-                answer.scores.CopyFrom(await self._device.rank(ask.rank))
+                answer.scores.CopyFrom(await self._device.rank(ask.rank, stay))
             case "upload":
                 answer.stored.CopyFrom(await self._device.upload(ask.upload))
             case _:
@@ -87,7 +109,7 @@ class _Device:
     served: Served
     services: Services
 
-    async def refresh(self, refresh: Refresh) -> Overlay:
+    async def refresh(self, refresh: Refresh, stay: Stay) -> Overlay:
         """New slot values.
 
         Raises:
@@ -97,10 +119,10 @@ class _Device:
         if self.served.personalizer is None:
             raise BadAsk("the method of this bundle writes no slots")
         return await self.served.personalizer.overlay_for(
-            refresh, waits=self.waits, expires=self._expires()
+            refresh, waits=self.waits, expires=self._expires(), stay=stay
         )
 
-    async def rank(self, rank: Rank) -> Scores:
+    async def rank(self, rank: Rank, stay: Stay) -> Scores:
         """The cloud's scores.
 
         Raises:
@@ -111,7 +133,9 @@ class _Device:
             raise BadAsk("there is nothing to rank")
         if self.served.ranker is None:
             raise BadAsk("the method of this bundle does not rank in the cloud")
-        return await self.served.ranker.scores_for(rank, waits=self.waits, expires=self._expires())
+        return await self.served.ranker.scores_for(
+            rank, waits=self.waits, expires=self._expires(), stay=stay
+        )
 
     async def upload(self, upload: Upload) -> Stored:
         """Events onto the disk, then the word that they are there.
@@ -135,6 +159,13 @@ class _Device:
         if self.waits:
             return None
         return asyncio.get_running_loop().time() + self.services.patience_s
+
+
+def _parsed(data: bytes) -> Ask:
+    try:
+        return Ask.FromString(data)
+    except DecodeError as error:
+        raise BadAsk("the ask is no message of this protocol") from error
 
 
 def _events(upload: Upload) -> list[Event]:

@@ -17,6 +17,7 @@ class ServeSettings(BaseSettings):
     bundles: Path = Field(description="Folder with bundles, their models and releases.")
     listen: str = Field("127.0.0.1:50051", description="HOST:PORT; port 0 takes a free one.")
     journal: Path | None = Field(None, description="Uploaded events; by default with the bundles.")
+    ledger: Path | None = Field(None, description="Parquet file to account for exchanges in.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where torch computes.")
     codec: Codec = Field(Codec.F16, description="How generated parameters travel.")
     largest_batch: PositiveInt = Field(64, description="Most asks in one forward pass or commit.")

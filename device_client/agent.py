@@ -89,7 +89,8 @@ class Run:
     async def end(self) -> None:
         """Hand over what still waits, and give account."""
         await self._host.flush()
-        await self._simulation.tell(run_done=account(self._host, self._ledger))
+        connections = await self._cloud.connections()
+        await self._simulation.tell(run_done=account(self._host, self._ledger, connections))
 
     async def _play_moment(self, moment: plane.Moment, page: Page) -> None:
         device = self._host.device(moment.user)
@@ -143,8 +144,9 @@ class Agent:
             stub: SimulationAsyncStub = SimulationStub(channel)
             simulation = Simulation(stub.Join(), self._address)
             await simulation.tell(joined=plane.Joined(pid=os.getpid()))
-            while not (order := await simulation.order()).HasField("leave"):
-                await self._begin(order, simulation)
+            order = await simulation.order()
+            while not order.HasField("leave"):
+                order = await self._begin(order, simulation)
 
     async def _reach(self, channel: aio.Channel) -> None:
         seconds = self._settings.connect_s
@@ -156,17 +158,21 @@ class Agent:
                 f"no simulation answers at {self._address} within {seconds:g} s"
             ) from error
 
-    async def _begin(self, order: plane.Order, simulation: Simulation) -> None:
+    async def _begin(self, order: plane.Order, simulation: Simulation) -> plane.Order:
         try:
             if not order.HasField("begin"):
                 raise RunFailed(f"{order.WhichOneof('body')} was ordered before a run began")
-            await self._play_run(order.begin, simulation)
+            return await self._play_run(order.begin, simulation)
         except ConcertoError as error:
             await simulation.tell(failure=plane.Failure(code=error.code, message=str(error)))
             raise
 
-    async def _play_run(self, begin: plane.Begin, simulation: Simulation) -> None:
-        """From an order to begin up to the order to end."""
+    async def _play_run(self, begin: plane.Begin, simulation: Simulation) -> plane.Order:
+        """From an order to begin up to the order to end; gives the order after that.
+
+        Until it comes the connections to the cloud stay open, so that the cloud, which is stopped
+        first, can read what they carried.
+        """
         given = self._settings.overridden(begin.settings)
         # A replay waits: what it measures must not depend on how busy the machine is.
         settings = given.model_copy(update={"deadline_s": None})
@@ -184,3 +190,4 @@ class Agent:
             if not order.HasField("end"):
                 raise RunFailed(f"{order.WhichOneof('body')} was ordered in the middle of a run")
             await run.end()
+            return await simulation.order()

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -13,6 +13,7 @@ from grpc import aio
 from device_client.host import Host
 from device_client.ledger import DeviceLedger
 from protos.v1 import simulation_pb2 as plane
+from shared_models.contract.connections import Connection
 from shared_models.contract.errors import RunFailed
 from shared_models.contract.ranking import Decision, Ranking, Receipt, Source
 
@@ -104,8 +105,10 @@ class Page:
         return full
 
 
-def account(host: Host, ledger: DeviceLedger) -> plane.RunDone:
-    """What a run took on this process."""
+def account(
+    host: Host, ledger: DeviceLedger, connections: Sequence[Connection] = ()
+) -> plane.RunDone:
+    """What a run took on this process; ``connections`` are those to its cloud."""
     handed = ((user, device.events_handed_over) for user, device in host.devices.items())
     kept = ((user, device.state_bytes) for user, device in host.devices.items())
     return plane.RunDone(
@@ -114,6 +117,24 @@ def account(host: Host, ledger: DeviceLedger) -> plane.RunDone:
         resident_bytes=_resident_bytes(),
         observed=[plane.UserCount(user=user, count=count) for user, count in handed if count],
         state_bytes=[plane.UserCount(user=user, count=count) for user, count in kept],
+        connections=map(_connection, connections),
+        streams=_streams(ledger),
+    )
+
+
+def _connection(connection: Connection) -> plane.Connection:
+    return plane.Connection(
+        local=connection.local,
+        peer=connection.peer,
+        bytes_up=connection.sent,
+        bytes_down=connection.received,
+    )
+
+
+def _streams(ledger: DeviceLedger) -> plane.Streams:
+    streams = ledger.streams
+    return plane.Streams(
+        opened=streams.opened, reset=streams.reset, broken=streams.broken, pieces=streams.pieces
     )
 
 

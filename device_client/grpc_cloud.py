@@ -12,7 +12,7 @@ from grpc import aio
 
 from device_client.channels import Channels
 from device_client.cloud import Identity, Piece
-from device_client.ledger import BUNDLE, CONTROL, DeviceLedger
+from device_client.ledger import DeviceLedger
 from device_client.sessions import Line, Session, SessionPool, translated
 from device_client.settings import DeviceSettings
 from protos.v1 import collaboration_pb2
@@ -28,6 +28,7 @@ from protos.v1.collaboration_pb2 import (
     ReleasesRequest,
     Upload,
 )
+from shared_models.contract.connections import Connection, connections_to
 from shared_models.contract.errors import (
     BadAsk,
     BundleCorrupt,
@@ -40,6 +41,7 @@ from shared_models.contract.events import EventBatch
 from shared_models.contract.overlay import Overlay, overlay_from_proto
 from shared_models.contract.ranking import Receipt
 from shared_models.contract.tensors import Float32Array, tensor_from_proto
+from shared_models.contract.traffic import BUNDLE, CONTROL, RANK, REFRESH, UPLOAD
 
 ByteStream = aio.UnaryStreamCall[bytes, bytes]
 SessionCall = aio.StreamStreamCall[bytes, bytes]
@@ -127,7 +129,7 @@ class GrpcCloud:
     ) -> tuple[Overlay, Receipt]:
         """Ask for new slot values."""
         ask = self._next_ask(who, at, refresh=Refresh(items=items, events_seen=events_seen))
-        answer, receipt = await self._answer(who, ask, "refresh")
+        answer, receipt = await self._answer(who, ask, REFRESH)
         return overlay_from_proto(answer.overlay, who.bundle_id), receipt
 
     async def rank(
@@ -139,7 +141,7 @@ class GrpcCloud:
             BadAsk: the cloud did not score each candidate.
         """
         ask = self._next_ask(who, at, rank=Rank(items=items, candidates=candidates))
-        answer, receipt = await self._answer(who, ask, "rank")
+        answer, receipt = await self._answer(who, ask, RANK)
         scores = tensor_from_proto(answer.scores.values)
         if scores.shape != (len(candidates),):
             raise BadAsk(f"{len(candidates)} candidates came back as scores {scores.shape}")
@@ -157,7 +159,7 @@ class GrpcCloud:
             times=[event.at for event in batch.events],
         )
         answer, _ = await self._answer(
-            who, self._next_ask(who, batch.events[-1].at, upload=upload), "upload"
+            who, self._next_ask(who, batch.events[-1].at, upload=upload), UPLOAD
         )
         return answer.stored.events_stored
 
@@ -180,6 +182,7 @@ class GrpcCloud:
         session = self._pool.find(who)
         if session is None:
             session = self._session(who)
+            self._ledger.streams.opened += 1
             self._pool.add(session)
             await self._greet(session)
         return session
@@ -199,6 +202,10 @@ class GrpcCloud:
             raise
         session.events_stored = done.answer.welcome.events_stored
 
+    async def connections(self) -> list[Connection]:
+        """This process's connections to the cloud as the kernel sees them, once they are quiet."""
+        return await connections_to(self._address)
+
     async def _stream(self, call: ByteStreams, request: Message) -> AsyncGenerator[bytes, None]:
         """The messages of a server's stream, each within ``connect_s``."""
         async with asyncio.timeout(self._patience_s):
@@ -206,10 +213,15 @@ class GrpcCloud:
         data = request.SerializeToString()
         stream = call(data)
         self._ledger.sent(None, BUNDLE, len(data))
+        self._ledger.streams.opened += 1
         try:
             while isinstance(reply := await self._read(stream), bytes):
                 self._ledger.received(None, BUNDLE, len(reply))
+                self._ledger.streams.pieces += 1
                 yield reply
+        except (TimeoutError, aio.AioRpcError, asyncio.InvalidStateError):
+            self._ledger.streams.broken += 1
+            raise
         finally:
             stream.cancel()
 

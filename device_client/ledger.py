@@ -2,12 +2,8 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
 
-BUNDLE: Final = "bundle"
-CONTROL: Final = "control"
-APART: Final = (BUNDLE, CONTROL)
-"""Purposes that serve no single recommendation and are reported apart."""
+from shared_models.contract.traffic import APART
 
 
 @dataclass(slots=True)
@@ -25,16 +21,35 @@ class Traffic:
         self.asks += other.asks
 
 
+@dataclass(slots=True)
+class Streams:
+    """What happened to the streams of a process; the framing of its connection hangs on it.
+
+    Attributes:
+        opened: sessions, and calls that bring bundles.
+        reset: sessions that were hung up.
+        broken: streams that ended while something was expected of them.
+        pieces: messages of calls that bring bundles.
+    """
+
+    opened: int = 0
+    reset: int = 0
+    broken: int = 0
+    pieces: int = 0
+
+
 class DeviceLedger:
     """Traffic by (user, purpose); the user is None for what serves the whole process.
 
     Attributes:
         payload: traffic of all users so far, without what is reported apart.
+        streams: of all users so far.
     """
 
     def __init__(self) -> None:
         self._rows: dict[tuple[int | None, str], Traffic] = {}
         self.payload = Traffic()
+        self.streams = Streams()
 
     def sent(self, user: int | None, purpose: str, size: int) -> None:
         """Count an ask of ``size`` bytes."""

@@ -95,6 +95,7 @@ class Session:
         try:
             exchanged = await self._exchanged(ask, purpose)
         except (CloudUnavailable, asyncio.CancelledError):
+            self._line.ledger.streams.broken += 1
             self.close()
             raise
         finally:
@@ -107,6 +108,7 @@ class Session:
         """Hang up; a session that is closed stays closed."""
         if self.is_open:
             self.is_open = False
+            self._line.ledger.streams.reset += 1
             self._call.cancel()
             self._on_close()
 

@@ -114,7 +114,7 @@ async def perform(plan: Plan, display: Display) -> Results:
         RunFailed: a process ended badly; what was measured until then is written.
     """
     trained = await _train(plan, display)
-    results = Results(plan.scenario, plan.protocol, plan.log.users)
+    results = Results(plan.scenario, plan.protocol, plan.log.users, plan.links)
     try:
         await _replay(plan, trained, results, display)
     finally:
@@ -165,4 +165,12 @@ def _run(plan: Plan, play: Play, seed: int, trained: Trained, display: Display) 
         display.show(meter.read(tally, about, traffic))
 
     replay = Replay(plan.moments, windows, trained.bundle, play.rules, on_report)
-    return Run(play.label, play.resolved, seed, trained, replay, play.flags)
+    return Run(
+        play.label,
+        play.resolved,
+        seed,
+        trained,
+        replay,
+        flags=play.flags,
+        in_flight=play.device.in_flight,
+    )

@@ -49,15 +49,15 @@ class Split(_Part):
     """Where the time of a mean ranking went."""
 
     device: NonNegativeFloat = _about("Computing on the device.", "ms")
-    queue: NonNegativeFloat = _about("Waiting in the cloud's queue.", "ms")
-    cloud: NonNegativeFloat = _about("Computing in the cloud.", "ms")
-    transfer: NonNegativeFloat = _about("The rest of the exchange: the way and back.", "ms")
+    queue: float | None = _about("Waiting in the cloud's queue; null where it is not told.", "ms")
+    cloud: float | None = _about("Computing in the cloud; null where it is not told.", "ms")
+    transfer: float | None = _about("The rest of the exchange: the way and back.", "ms")
 
 
 class Latency(Quantiles):
     """Measured time of a ranking, from the question to the scores."""
 
-    split: Split | None = _about("Means of its parts.", "ms", default=None)
+    split: Split = _about("Means of its parts.", "ms")
 
 
 class Bytes(_Part):
@@ -94,12 +94,9 @@ class Entry(_Part):
     bytes_down_per_rec: NonNegativeFloat | None = _about(
         "Payload from the cloud by recommendation; null if cut short.", "bytes"
     )
-    framing: dict[str, float | None] | None = _about(
-        "What carries the payload, by recommendation and direction.", "bytes", default=None
-    )
     latency_ms: Latency = _about("Measured, over loopback.", "ms")
-    modelled_ms: dict[str, Quantiles] | None = _about(
-        "Modelled, by link: measured computing, modelled way.", "ms", default=None
+    modelled_ms: dict[str, Quantiles] = _about(
+        "Modelled, by link: measured computing, modelled way.", "ms"
     )
     asks_per_rec: NonNegativeFloat = _about(
         "Rankings for which the cloud was asked, answered or not.", "share of rankings"
@@ -145,6 +142,22 @@ class Learning(_Part):
     p95: NonNegativeFloat = _about("95 % took no longer.", "ms")
 
 
+class BothWays(_Part):
+    """A figure in both directions, seen from the devices."""
+
+    up: float | None = _about("From devices to the cloud; null where not known.", "bytes")
+    down: float | None = _about("From the cloud to devices; null where not known.", "bytes")
+
+
+class Framing(_Part):
+    """What crossed the connections, by recommendation."""
+
+    kernel: BothWays = _about("What TCP carried, as the kernel counted.", "bytes")
+    payload: BothWays = _about("What of it was messages.", "bytes")
+    framing: BothWays = _about("The rest: HTTP/2 and gRPC.", "bytes")
+    predicted: BothWays = _about("Framing by the constants of `simulator.framing`.", "bytes")
+
+
 class Totals(_Part):
     """Counts of the whole experiment; the same however many processes played it."""
 
@@ -157,6 +170,12 @@ class Measured(_Part):
 
     bytes: dict[str, Bytes] = _about("Traffic apart: bundles and control.", "bytes")
     seconds: dict[str, NonNegativeFloat] = _about("Duration of each replay.", "s")
+    framing: dict[str, Framing] = _about(
+        "By entry, what TCP carried by recommendation; bundles and hellos are part of it.", "bytes"
+    )
+    ledgers: dict[str, str] = _about(
+        "By run, whether devices and cloud counted the same payload to the byte.", "text"
+    )
     learning_ms: dict[str, Learning] = _about("Learning on devices, by entry.", "ms")
 
 

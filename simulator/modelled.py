@@ -4,10 +4,12 @@ Modelled, not measured: reports keep the two apart. `bench.links` holds this aga
 scenario through the shaping proxy.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+import polars as pl
 
 from shared_models.contract.metrics import Float64Array
 from shared_models.contract.tensors import Int64Array
@@ -24,6 +26,7 @@ class Framing:
     down: int
 
 
+COLUMN: Final = "modelled_"
 STREAMED: Final = Framing(up=40, down=40)
 """One exchange at a time on an open stream of gRPC in clear: 14 bytes of frame headers each way,
 and 26 of window updates."""
@@ -71,6 +74,43 @@ def modelled_seconds(
     transfer_N = up_N * 8 / now.up_rate + down_N * 8 / now.down_rate
     way_N = now.rtt_s + jitter_N + stalls_N * link.stall_s + transfer_N
     return exchanges.compute_s + np.where(exchanges.bytes_up > 0, way_N, 0.0)
+
+
+def with_modelled(
+    rankings: pl.DataFrame, entry_N: Int64Array, links: Iterable[Link], seed: int
+) -> pl.DataFrame:
+    """``rankings`` with a column ``modelled_<link>`` of seconds for each link.
+
+    Null where the cloud did not tell how long it queued and computed.
+
+    Args:
+        rankings: with the cloud's times.
+        entry_N: number of each ranking's moment in the log.
+        links: to model.
+        seed: of jitter and loss.
+    """
+    asked = rankings["ask"] > 0
+    compute = pl.col("seconds") - pl.when(asked).then(
+        pl.col("cloud_seconds") - pl.col("queue_seconds") - pl.col("compute_seconds")
+    ).otherwise(0)
+    compute_s = rankings.select(compute.cast(pl.Float64)).to_series()
+    exchanges = Exchanges(
+        entry=entry_N,
+        at=rankings["at"].to_numpy(),
+        bytes_up=rankings["bytes_up"].cast(pl.Int64).to_numpy(),
+        bytes_down=rankings["bytes_down"].cast(pl.Int64).to_numpy(),
+        compute_s=compute_s.fill_null(np.nan).to_numpy(),
+    )
+    return rankings.with_columns(
+        pl.Series(COLUMN + link.name, modelled_seconds(link, exchanges, seed)).fill_nan(None)
+        for link in links
+    )
+
+
+def modelled_of(rankings: pl.DataFrame) -> dict[str, Float64Array]:
+    """By link, the modelled seconds that are known, of rankings as of `with_modelled`."""
+    names = [name for name in rankings.columns if name.startswith(COLUMN)]
+    return {name.removeprefix(COLUMN): rankings[name].drop_nulls().to_numpy() for name in names}
 
 
 def _chance(seed: int, entry_N: Int64Array) -> Float64Array:

@@ -1,16 +1,19 @@
 """What remains of a run when its scores are written down: metrics by user, times and traffic."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import polars as pl
 
-from shared_models.contract.metrics import UserMetric, evaluate
+from shared_models.contract.metrics import Float64Array, UserMetric, evaluate
 from shared_models.contract.tensors import Float32Array
 from simulator.groups import Group, by_activity, by_staleness
 from simulator.ledger import Ledger
+from simulator.modelled import modelled_of
 from simulator.replay import Account
+from simulator.split import Split, split_of
 from simulator.stage import Run
+from simulator.wire import CONNECTIONS, connection_rows, reconciliation
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,11 @@ class Outcome:
         learning: float32, measured seconds of learning after each ranking.
         accounts: the last word of each device process.
         seconds: measured, of the whole replay.
+        split: where the time of its rankings went.
+        modelled: by link, float64 seconds of each ranking as `simulator.modelled` has them.
+        connections: as `CONNECTIONS` has them.
+        reconciled: whether devices and cloud counted the same, or why that is not known.
+        in_flight: most asks that a device process had under way.
     """
 
     method: str
@@ -48,6 +56,11 @@ class Outcome:
     learning: Float32Array
     accounts: tuple[Account, ...]
     seconds: float
+    split: Split
+    modelled: Mapping[str, Float64Array]
+    connections: pl.DataFrame
+    reconciled: str
+    in_flight: int
 
     @property
     def recommendations(self) -> int:
@@ -60,10 +73,15 @@ class Outcome:
         return [kept.count for account in self.accounts for kept in account.done.state_bytes]
 
 
-def outcome_of(run: Run, users: int) -> Outcome:
-    """What ``run`` found until now, over a log of ``users`` users."""
+def outcome_of(run: Run, users: int, rankings: pl.DataFrame) -> Outcome:
+    """What ``run`` found until now, over a log of ``users`` users.
+
+    Args:
+        run: the run.
+        users: of the log.
+        rankings: the run's, with the cloud's times.
+    """
     tally = run.replay.tally
-    rankings = tally.frame()
     return Outcome(
         method=run.label,
         seed=run.seed,
@@ -79,7 +97,25 @@ def outcome_of(run: Run, users: int) -> Outcome:
         learning=tally.learning_seconds[tally.ranked],
         accounts=tuple(run.accounts),
         seconds=run.seconds,
+        split=split_of(rankings),
+        modelled=modelled_of(rankings),
+        connections=_connections(run),
+        reconciled=reconciliation(run.accounts, run.cloud),
+        in_flight=run.in_flight,
     )
+
+
+def _connections(run: Run) -> pl.DataFrame:
+    rows = [
+        (run.label, run.seed, *row)
+        for row in connection_rows(run.accounts, run.cloud, run.in_flight)
+    ]
+    return pl.DataFrame(rows, schema=CONNECTIONS, orient="row")
+
+
+def connections_of(outcomes: Sequence[Outcome]) -> pl.DataFrame:
+    """The connections of some runs."""
+    return pl.concat([outcome.connections for outcome in outcomes])
 
 
 def ledger_of(*outcomes: Outcome) -> Ledger:
@@ -87,7 +123,7 @@ def ledger_of(*outcomes: Outcome) -> Ledger:
     ledger = Ledger()
     for outcome in outcomes:
         for account in outcome.accounts:
-            ledger.add(outcome.method, outcome.seed, account.done.traffic)
+            ledger.add(outcome.method, outcome.seed, account.done.traffic, outcome.in_flight)
     return ledger
 
 

@@ -1,17 +1,21 @@
 """The folder of a run. A reader finds each file as it was, or as it is now, never half of it."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from simulator.entries import slug
 from simulator.environment import describe
-from simulator.outcome import Outcome, ledger_of, observed, outcome_of
+from simulator.links import Link
+from simulator.modelled import with_modelled
+from simulator.outcome import Outcome, connections_of, ledger_of, observed, outcome_of
 from simulator.report.page import write_report
 from simulator.scenario import Scenario, dump
+from simulator.split import with_cloud_times
 from simulator.stage import Run
 from simulator.summary import Json, summarise
 
@@ -23,12 +27,16 @@ class Results:
         scenario: what is played.
         protocol: how the figures are taken.
         users: users of the log, U.
+        links: over which latency is modelled.
     """
 
-    def __init__(self, scenario: Scenario, protocol: str, users: int) -> None:
+    def __init__(
+        self, scenario: Scenario, protocol: str, users: int, links: Sequence[Link] = ()
+    ) -> None:
         self.folder = scenario.folder
         self._files = Folder(scenario.folder)
         self._scenario, self._protocol, self._users = scenario, protocol, users
+        self._links = links
         self._outcomes: list[Outcome] = []
 
     @property
@@ -41,11 +49,15 @@ class Results:
         tally = run.replay.tally
         if not tally.ranked.any():
             return
-        outcome = outcome_of(run, self._users)
+        rankings = with_cloud_times(tally.frame(), run.cloud.exchanges if run.cloud else None)
+        entries, seed = np.flatnonzero(tally.ranked), self._scenario.data_seed
+        rankings = with_modelled(rankings, entries, self._links, seed)
+        outcome = outcome_of(run, self._users, rankings)
         self._outcomes.append(outcome)
         whose = {"entry": outcome.method, "seed": str(outcome.seed)}
         name = rankings_name(outcome.method, outcome.seed)
-        self._files.parquet(name, tally.frame(), whose)
+        self._files.parquet(name, rankings, whose)
+        self._files.parquet("connections.parquet", connections_of(self._outcomes))
         self._files.parquet("ledger.parquet", ledger_of(*self._outcomes).frame())
         self._files.parquet("observed.parquet", observed(self._outcomes))
         self._files.text("scenario.yaml", dump(self._scenario))

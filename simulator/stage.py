@@ -15,6 +15,7 @@ from simulator.entries import slug
 from simulator.fleet import Fleet, Process
 from simulator.replay import Account, Replay
 from simulator.scenario import Scenario
+from simulator.wire import CloudAccount, read_cloud, require_reconciled
 
 DEVICE: Final = "device_client.cli"
 SHAPER: Final = "simulator.cli"
@@ -30,6 +31,8 @@ class Run:
         label: of the entry.
         flags: ``path=value`` settings of the serving cloud.
         accounts: empty as long as the replay has not come to its end.
+        cloud: the cloud's own account; None where it left none.
+        in_flight: most asks that a device process has under way.
         seconds: measured, from the first order to the last word.
     """
 
@@ -40,7 +43,14 @@ class Run:
     replay: Replay
     flags: Sequence[str] = ()
     accounts: Sequence[Account] = ()
+    cloud: CloudAccount | None = None
+    in_flight: int = 64
     seconds: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """As in ``duet-0``: part of file names."""
+        return f"{slug(self.label)}-{self.seed}"
 
     @property
     def title(self) -> str:
@@ -90,9 +100,11 @@ class Stage:
         """Serve the run's bundle and replay it; fills ``run``.
 
         Raises:
-            RunFailed: a process ended, or said that it cannot go on.
+            RunFailed: a process ended, or said that it cannot go on, or the accounts of devices and
+                cloud differ.
         """
-        cloud = await self._serve(run)
+        ledger = self._scenario.folder / f"exchanges-{run.name}.parquet"
+        cloud = await self._serve(run, ledger)
         if not self._links:
             await self._gather()
         start = self._clock()
@@ -100,6 +112,8 @@ class Stage:
         run.seconds = self._clock() - start
         self.clouds[cloud.pid] = cloud.resident_bytes
         await self._fleet.stop(cloud)
+        run.cloud = read_cloud(ledger)
+        require_reconciled(run.accounts, run.cloud)
 
     async def dismiss(self) -> None:
         """Let the device processes end by themselves."""
@@ -108,14 +122,14 @@ class Stage:
         for process in self._devices:
             await self._fleet.ended(process)
 
-    async def _serve(self, run: Run) -> Process:
-        name = f"{slug(run.label)}-{run.seed}"
-        journal = self._scenario.folder / "journals" / name / "journal.sqlite"
+    async def _serve(self, run: Run, ledger: Path) -> Process:
+        journal = self._scenario.folder / "journals" / run.name / "journal.sqlite"
         # What an earlier run stored is not this one's past.
         shutil.rmtree(journal.parent, ignore_errors=True)
+        ledger.unlink(missing_ok=True)
         journal.parent.mkdir(parents=True)
         cloud = self._fleet.start(
-            f"cloud-{name}",
+            f"cloud-{run.name}",
             CLOUD,
             "serve",
             "--bundles",
@@ -124,6 +138,8 @@ class Stage:
             self._cloud_address,
             "--journal",
             str(journal),
+            "--ledger",
+            str(ledger),
             *(part for flag in run.flags for part in ("--set", flag)),
         )
         self.clouds[cloud.pid] = 0

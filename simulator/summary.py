@@ -6,6 +6,7 @@ scenario and seeds are played, however many device processes play it.
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import fields
 from typing import Any, Final
 
 import numpy as np
@@ -19,9 +20,11 @@ from shared_models.contract.metrics import (
     mean_over_seeds,
     paired_difference,
 )
+from shared_models.contract.traffic import APART, PAYLOAD
 from simulator.groups import over_seeds
-from simulator.ledger import APART, PAYLOAD, Bytes
-from simulator.outcome import Outcome, ledger_of
+from simulator.ledger import Bytes
+from simulator.outcome import Outcome, connections_of, ledger_of
+from simulator.split import Split
 
 SHOWN: Final = {"AUC": "auc", "GAUC": "gauc", "HR@10": "hr@10", "NDCG@10": "ndcg@10"}
 Json = dict[str, Any]
@@ -56,6 +59,8 @@ def summarise(protocol: str, outcomes: Sequence[Outcome], references: Sequence[s
             "bytes": _by_purpose(outcomes, APART),
             "seconds": {outcome.title: round(outcome.seconds, 3) for outcome in outcomes},
             "learning_ms": {name: _learning(runs) for name, runs in counted.items()},
+            "framing": {name: _framing(runs) for name, runs in counted.items()},
+            "ledgers": {outcome.title: outcome.reconciled for outcome in outcomes},
         },
     }
 
@@ -101,7 +106,8 @@ def _method(runs: Sequence[Outcome]) -> Json:
     return {
         **{name: _over_seeds(runs, name) for name in runs[0].metrics},
         **_bytes_per_recommendation(runs),
-        "latency_ms": _latency([run.latencies for run in runs]),
+        "latency_ms": _latency(runs),
+        "modelled_ms": _modelled(runs),
         "asks_per_rec": sum(run.asks for run in runs) / sum(run.recommendations for run in runs),
         "state_bytes_per_device": _state(runs),
         "by_activity": over_seeds([run.by_activity for run in runs]),
@@ -163,9 +169,50 @@ def _both(total: Bytes) -> Json:
     return {"up": total.up, "down": total.down}
 
 
-def _latency(seconds: Sequence[np.ndarray[Any, Any]]) -> Json:
-    p50, p95 = np.quantile(np.concatenate(seconds), [0.5, 0.95]) * 1000
-    return {"p50": float(p50), "p95": float(p95)}
+def _latency(runs: Sequence[Outcome]) -> Json:
+    seconds = np.concatenate([run.latencies for run in runs])
+    p50, p95 = np.quantile(seconds, [0.5, 0.95]) * 1000
+    parts = {
+        part.name: _per_recommendation(runs, [getattr(run.split, part.name) for run in runs], 1000)
+        for part in fields(Split)
+    }
+    return {"p50": float(p50), "p95": float(p95), "split": parts}
+
+
+def _modelled(runs: Sequence[Outcome]) -> Json:
+    """By link; links of which no ranking is known are left out."""
+    found = {}
+    for link in runs[0].modelled:
+        seconds = np.concatenate([run.modelled[link] for run in runs])
+        if len(seconds):
+            p50, p95 = np.quantile(seconds, [0.5, 0.95]) * 1000
+            found[link] = {"p50": float(p50), "p95": float(p95)}
+    return found
+
+
+def _framing(runs: Sequence[Outcome]) -> Json:
+    """Bytes per recommendation: what TCP carried, what of it was payload, and what was predicted.
+
+    Bundles and hellos are part of it, because they crossed the same connections.
+    """
+    found = connections_of(runs)
+    return {
+        what: {
+            way: _per_recommendation(runs, found[f"{what}_{way}"].to_list() or [None])
+            for way in ("up", "down")
+        }
+        for what in ("kernel", "payload", "framing", "predicted")
+    }
+
+
+def _per_recommendation(
+    runs: Sequence[Outcome], sums: Sequence[float | None], scale: float = 1
+) -> float | None:
+    """The mean over all recommendations; None where a part of the sum is not known."""
+    known = [value for value in sums if value is not None]
+    if len(known) < len(sums):
+        return None
+    return scale * sum(known) / sum(run.recommendations for run in runs)
 
 
 def _learning(runs: Sequence[Outcome]) -> Json:

@@ -167,7 +167,8 @@ class Tally:
             pl.when(with_overlay).then("overlay_age"),
             pl.Series("scores", scores, dtype=pl.List(pl.Float32)),
             pl.Series("taken", taken, dtype=pl.List(pl.Int32)),
-        )
+            # Lists of one length come out as arrays; a reader should not meet both.
+        ).cast({"scores": pl.List(pl.Float32), "taken": pl.List(pl.Int32)})
 
     def _places(self, about: Int64Array) -> Int64Array:
         """Where in `scores` the candidates of some moments lie, one moment after the other."""

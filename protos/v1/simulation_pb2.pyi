@@ -310,6 +310,8 @@ class RunDone(_message.Message):
     RESIDENT_BYTES_FIELD_NUMBER: _builtins.int
     OBSERVED_FIELD_NUMBER: _builtins.int
     STATE_BYTES_FIELD_NUMBER: _builtins.int
+    CONNECTIONS_FIELD_NUMBER: _builtins.int
+    STREAMS_FIELD_NUMBER: _builtins.int
     resident_bytes: _builtins.int
     """Resident memory of the process in bytes."""
     @_builtins.property
@@ -328,6 +330,14 @@ class RunDone(_message.Message):
     def state_bytes(self) -> _containers.RepeatedCompositeFieldContainer[Global___UserCount]:
         """Bytes that each user's device keeps for it: slot values, and what learning needs beside them."""
 
+    @_builtins.property
+    def connections(self) -> _containers.RepeatedCompositeFieldContainer[Global___Connection]:
+        """Open connections to the cloud, as the kernel counted them; none where it does not tell."""
+
+    @_builtins.property
+    def streams(self) -> Global___Streams:
+        """What happened to the streams to the cloud."""
+
     def __init__(
         self,
         *,
@@ -336,14 +346,84 @@ class RunDone(_message.Message):
         resident_bytes: _builtins.int = ...,
         observed: _abc.Iterable[Global___UserCount] | None = ...,
         state_bytes: _abc.Iterable[Global___UserCount] | None = ...,
+        connections: _abc.Iterable[Global___Connection] | None = ...,
+        streams: Global___Streams | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["streams", b"streams"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["modules", b"modules", "observed", b"observed", "resident_bytes", b"resident_bytes", "state_bytes", b"state_bytes", "traffic", b"traffic"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["connections", b"connections", "modules", b"modules", "observed", b"observed", "resident_bytes", b"resident_bytes", "state_bytes", b"state_bytes", "streams", b"streams", "traffic", b"traffic"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RunDone: _TypeAlias = RunDone  # noqa: Y015
+
+@_typing.final
+class Connection(_message.Message):
+    """Bytes that TCP carried between a device process and its cloud, framing included."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LOCAL_FIELD_NUMBER: _builtins.int
+    PEER_FIELD_NUMBER: _builtins.int
+    BYTES_UP_FIELD_NUMBER: _builtins.int
+    BYTES_DOWN_FIELD_NUMBER: _builtins.int
+    local: _builtins.str
+    """The device's end, host:port."""
+    peer: _builtins.str
+    """The cloud's end, host:port."""
+    bytes_up: _builtins.int
+    """Bytes from device to cloud, each counted once."""
+    bytes_down: _builtins.int
+    """Bytes from cloud to device."""
+    def __init__(
+        self,
+        *,
+        local: _builtins.str = ...,
+        peer: _builtins.str = ...,
+        bytes_up: _builtins.int = ...,
+        bytes_down: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes_down", b"bytes_down", "bytes_up", b"bytes_up", "local", b"local", "peer", b"peer"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Connection: _TypeAlias = Connection  # noqa: Y015
+
+@_typing.final
+class Streams(_message.Message):
+    """Streams of a device process to its cloud."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OPENED_FIELD_NUMBER: _builtins.int
+    RESET_FIELD_NUMBER: _builtins.int
+    BROKEN_FIELD_NUMBER: _builtins.int
+    PIECES_FIELD_NUMBER: _builtins.int
+    opened: _builtins.int
+    """Sessions, and calls that bring bundles."""
+    reset: _builtins.int
+    """Sessions that the device hung up."""
+    broken: _builtins.int
+    """Streams that ended while something was expected of them."""
+    pieces: _builtins.int
+    """Messages of calls that bring bundles."""
+    def __init__(
+        self,
+        *,
+        opened: _builtins.int = ...,
+        reset: _builtins.int = ...,
+        broken: _builtins.int = ...,
+        pieces: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["broken", b"broken", "opened", b"opened", "pieces", b"pieces", "reset", b"reset"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Streams: _TypeAlias = Streams  # noqa: Y015
 
 @_typing.final
 class Traffic(_message.Message):
@@ -359,7 +439,7 @@ class Traffic(_message.Message):
     user: _builtins.int
     """User; unset for traffic of the whole process."""
     purpose: _builtins.str
-    """bundle, refresh, rank, upload or control."""
+    """bundle, refresh, rank, upload, contribute or control."""
     bytes_up: _builtins.int
     """Bytes from device to cloud."""
     bytes_down: _builtins.int

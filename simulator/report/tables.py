@@ -5,7 +5,7 @@ from typing import Final
 
 import polars as pl
 
-from simulator.ledger import PAYLOAD
+from shared_models.contract.traffic import PAYLOAD
 from simulator.report import figures
 from simulator.report.entries import Entry
 from simulator.report.run_data import Json, RunData

@@ -20,7 +20,7 @@ def found(out: Path, name: str = "metrics.json") -> dict[str, Any]:
 def comparable(metrics: dict[str, Any]) -> dict[str, Any]:
     """What must not depend on the number of processes or on how fast they were."""
     methods = {
-        name: {key: value for key, value in about.items() if key != "latency_ms"}
+        name: {k: v for k, v in about.items() if k not in ("latency_ms", "modelled_ms")}
         for name, about in metrics["methods"].items()
     }
     return {**metrics, "methods": methods, "measured": None}

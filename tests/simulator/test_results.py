@@ -68,7 +68,7 @@ async def test_metrics_json_holds_what_scripts_rely_on(crowd: Crowd, tmp_path: P
         for name in METRICS:
             assert set(method[name]) == {"mean", "sd", "low", "high"}
             assert method[name]["low"] <= method[name]["mean"] <= method[name]["high"]
-        assert set(method["latency_ms"]) == {"p50", "p95"}
+        assert set(method["latency_ms"]) == {"p50", "p95", "split"}
         assert method["sources"]["overlay"] == method["recommendations"] == 2 * MOMENTS
         assert method["bytes_up_per_rec"] == 10 * USERS / MOMENTS
         assert method["bytes_down_per_rec"] > 0

@@ -12,11 +12,14 @@ from protos.v1.simulation_pb2 import Ready, RunDone, Traffic
 from shared_models.contract.metrics import evaluate
 from simulator.environment import describe
 from simulator.groups import by_activity, by_staleness, ranked
+from simulator.modelled import modelled_of
 from simulator.outcome import Outcome, ledger_of, observed
 from simulator.replay import Account
 from simulator.results import Folder, rankings_name
 from simulator.scenario import Scenario, dump
+from simulator.split import split_of, with_cloud_times
 from simulator.summary import summarise
+from simulator.wire import CONNECTIONS
 
 USERS = 200
 CANDIDATES = 20
@@ -113,6 +116,8 @@ def make_outcome(made: Made, rankings: pl.DataFrame, seed: int, *, complete: boo
         Traffic(user=0, purpose="refresh", bytes_up=48 * rankings.height, bytes_down=down, asks=1),
         Traffic(purpose="bundle", bytes_up=72, bytes_down=97_000, asks=1),
     ]
+    has_times = "queue_seconds" in rankings.columns
+    told = rankings if has_times else with_cloud_times(rankings, None)
     account = Account(7, Ready(provider="CPUExecutionProvider"), RunDone(traffic=traffic))
     return Outcome(
         method=made.label,
@@ -131,6 +136,11 @@ def make_outcome(made: Made, rankings: pl.DataFrame, seed: int, *, complete: boo
         learning=rankings["learning_seconds"].to_numpy(),
         accounts=(account,) if complete else (),
         seconds=12.5,
+        split=split_of(told),
+        modelled=modelled_of(rankings),
+        connections=pl.DataFrame(schema=CONNECTIONS),
+        reconciled="the cloud left no ledger: it was killed",
+        in_flight=64,
     )
 
 
