@@ -34,7 +34,7 @@ Out = Annotated[Path | None, typer.Option(help="Folder for the results.")]
 
 def console() -> Console:
     """A terminal is as wide as it is; a file gets lines that hold a table."""
-    return Console(width=None if sys.stdout.isatty() else 120)
+    return Console(width=None if sys.stdout.isatty() else 150)
 
 
 def seed_numbers(seeds: str | None, seed: int | None) -> list[int] | None:

@@ -66,21 +66,27 @@ def summarise(protocol: str, outcomes: Sequence[Outcome], references: Sequence[s
 
 
 def table(summary: Json) -> Table:
-    """The summary as people read it: a row for each method, 95 % intervals below the figures."""
+    """The summary as people read it: a row for each entry, 95 % intervals below the figures.
+
+    What learning costs stands there where somebody learns.
+    """
+    learning = summary["measured"]["learning_ms"]
+    somebody_learns = any(spent["mean"] for spent in learning.values())
     shown = Table(box=None)
-    shown.add_column("method")
-    for column in (*SHOWN, "asks", "up/rec", "down/rec", "p50 ms", "p95 ms", "learn ms", "state"):
+    shown.add_column("method", min_width=12, overflow="fold")
+    costs = ("asks", "up/rec", "down/rec", "p50 ms", "p95 ms")
+    for column in (*SHOWN, *costs, *(("learn ms", "state") if somebody_learns else ())):
         shown.add_column(column, justify="right", no_wrap=True)
     for name, found in summary["methods"].items():
-        latency = found["latency_ms"]
+        latency, state = found["latency_ms"], found["state_bytes_per_device"]
+        learned = (_number_text(learning[name]["mean"], ".2f"), _number_text(state, ",.0f", " B"))
         shown.add_row(
             escape(name if found["complete"] else f"{name} (cut short)"),
             *(_interval_text(found[metric]) for metric in SHOWN.values()),
             _number_text(found["asks_per_rec"], ".0%"),
             *(_number_text(found[f"bytes_{way}_per_rec"], ",.0f", " B") for way in ("up", "down")),
             *(_number_text(latency[quantile], ".2f") for quantile in ("p50", "p95")),
-            _number_text(summary["measured"]["learning_ms"][name]["mean"], ".2f"),
-            _number_text(found["state_bytes_per_device"], ",.0f", " B"),
+            *(learned if somebody_learns else ()),
         )
     for found in summary["differences"].values():
         cells = (_interval_text(found[metric], sign="+") for metric in SHOWN.values())

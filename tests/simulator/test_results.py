@@ -12,11 +12,13 @@ from shared_models.contract.errors import RunFailed
 from shared_models.logs.moments import Moments
 from simulator.cache import Resolved, Trained
 from simulator.coordinator import Coordinator
+from simulator.framing import EXCHANGE_AMONG_OTHERS
 from simulator.replay import Replay, Rules
 from simulator.results import Results
 from simulator.scenario import Scenario
 from simulator.stage import Run
 from simulator.summary import _pairs, table
+from simulator.wire import CloudAccount
 from tests.simulator.conftest import MOMENTS, USERS, FakeDevices, make_bundle, make_moments
 
 Crowd = Callable[..., list[FakeDevices]]
@@ -80,6 +82,64 @@ async def test_metrics_json_holds_what_scripts_rely_on(crowd: Crowd, tmp_path: P
     assert "bundle" not in found["totals"]["bytes"]
     for spent in found["measured"]["learning_ms"].values():
         assert spent == pytest.approx({"mean": 3.0, "p95": 3.0})
+
+
+async def test_a_run_whose_cloud_left_no_account_says_so_and_makes_nothing_up(
+    crowd: Crowd, tmp_path: Path
+) -> None:
+    await written(crowd, tmp_path, 2)
+
+    found = json.loads((tmp_path / "metrics.json").read_text())
+
+    assert "killed" in found["measured"]["ledgers"]["base (sasrec, seed 0)"]
+    split = found["methods"]["base"]["latency_ms"]["split"]
+    assert split.pop("device") == pytest.approx(1.0)
+    assert split == {"queue": None, "cloud": None, "transfer": None}
+    assert found["measured"]["framing"]["base"]["kernel"] == {"up": None, "down": None}
+    columns = pl.read_parquet(tmp_path / "rankings-base-0.parquet").columns
+    place = columns.index("cloud_seconds")
+    assert columns[place + 1 : place + 3] == ["queue_seconds", "compute_seconds"]
+
+
+async def test_the_clouds_account_splits_latency_and_the_kernels_tells_framing(
+    crowd: Crowd, tmp_path: Path
+) -> None:
+    results = Results(Scenario(methods=("base",), out=tmp_path), "a protocol", USERS)
+    run = await played(crowd, "base", 0, 1)
+    about = run.replay.tally.frame()
+    exchanges = about.select("user", "ask", purpose=pl.lit("refresh")).with_columns(
+        queue_seconds=pl.lit(0.0002, pl.Float32), compute_seconds=pl.lit(0.0003, pl.Float32)
+    )
+    run.cloud = CloudAccount(exchanges, {})
+    done = run.accounts[0].done
+    done.connections.add(local="a:1", peer="b:2", bytes_up=1200, bytes_down=6000)
+    done.streams.broken = 1
+
+    results.add(run, {})
+
+    found = json.loads((tmp_path / "metrics.json").read_text())
+    split = found["methods"]["base"]["latency_ms"]["split"]
+    expected = {"device": 1.0, "queue": 0.2, "cloud": 0.3, "transfer": 0.5}
+    assert split == pytest.approx(expected, rel=1e-4)
+    framing = found["measured"]["framing"]["base"]
+    assert framing["kernel"] == {"up": 1200 / MOMENTS, "down": 6000 / MOMENTS}
+    assert framing["framing"] == {"up": None, "down": None}, "a stream broke"
+    assert found["measured"]["ledgers"]["base (sasrec, seed 0)"] == "1 streams broke on the way"
+
+
+async def test_framing_of_single_users_is_modelled_and_named_so(
+    crowd: Crowd, tmp_path: Path
+) -> None:
+    await written(crowd, tmp_path, 2)
+
+    ledger = pl.read_parquet(tmp_path / "ledger.parquet")
+
+    for_bundles = ledger.filter(purpose="bundle")
+    assert for_bundles["framing_up_modelled"].null_count() == len(for_bundles)
+    refreshes = ledger.filter(purpose="refresh")
+    assert refreshes["framing_up_modelled"].to_list() == (
+        (refreshes["asks"] * EXCHANGE_AMONG_OTHERS.up).to_list()
+    )
 
 
 async def test_bundle_bytes_stand_apart_because_each_process_fetches_its_own(

@@ -18,6 +18,12 @@ CLOUD = """
 import os, sys, time
 options = dict(zip(sys.argv[2::2], sys.argv[3::2]))
 print("asked to listen on", options["--listen"])
+if "CLOUD_COUNTS" in os.environ:
+    import polars as pl
+    counts = {"user": [0], "purpose": ["refresh"], "bytes_up": [int(os.environ["CLOUD_COUNTS"])]}
+    times = {"ask": [1], "bytes_down": [0], "queue_seconds": [0.0], "compute_seconds": [0.0]}
+    frame = pl.DataFrame({**counts, **times})
+    frame.write_parquet(options["--ledger"], metadata={"connections": "[]"})
 print("listening on 127.0.0.1:4321", flush=True)
 if "CLOUD_DIES" in os.environ:
     time.sleep(1)
@@ -117,6 +123,30 @@ async def test_a_process_that_dies_ends_the_run_in_its_own_words_and_takes_all_w
             await stage.play(make_run(0))
 
     assert {child.pid for child in psutil.Process().children()} <= before
+
+
+async def test_a_cloud_that_counted_other_bytes_than_the_devices_fails_the_run(
+    scenario: Scenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLOUD_COUNTS", "11")
+    run = make_run(0)
+
+    async with open_stage(scenario) as stage:
+        with pytest.raises(RunFailed, match="the ledgers of devices and cloud differ"):
+            await stage.play(run)
+
+    assert run.accounts, "what was measured is still written"
+
+
+async def test_the_ledger_of_an_earlier_cloud_is_not_this_ones(scenario: Scenario) -> None:
+    scenario.folder.mkdir()
+    (scenario.folder / "exchanges-fake-0.parquet").write_text("of yesterday")
+    run = make_run(0)
+
+    async with open_stage(scenario) as stage:
+        await stage.play(run)
+
+    assert run.cloud is None, "it was killed before it could write"
 
 
 async def test_what_an_earlier_run_stored_is_not_the_past_of_this_one(scenario: Scenario) -> None:
