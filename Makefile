@@ -47,8 +47,9 @@ protos: $(STAMP) ## write the Python of protos/v1 anew
 schema: $(STAMP) ## write the JSON schema of metrics.json anew
 	$(BIN)/python -m simulator.metrics_model > docs/schema/metrics.schema.json
 
-bench: $(STAMP) ## measure quality, replay speed and memory; prints ratios (an hour)
+bench: $(STAMP) ## measure speed, links, memory and quality; prints ratios (an hour and more)
 	$(BIN)/python -m bench.replay
+	$(BIN)/python -m bench.links
 	$(BIN)/python -m bench.memory
 	$(BIN)/python -m bench.quality
 
