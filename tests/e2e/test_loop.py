@@ -60,7 +60,7 @@ def test_duet_beats_base_where_groups_conflict(compared: Path) -> None:
 def test_a_run_leaves_a_report_and_figures_that_keep_to_their_schema(compared: Path) -> None:
     Metrics.model_validate_json((compared / "metrics.json").read_text(), strict=True)
 
-    assert "base and duet on synthetic" in (compared / "report.html").read_text()
+    assert "base, duet and finetune on synthetic" in (compared / "report.html").read_text()
 
 
 def test_metrics_have_the_promised_shape(compared: Path) -> None:
