@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shared_models.logs.prepare import cache_root
-from simulator.cache import CLOUD, BundleCache
+from simulator.cache import CLOUD
 from simulator.coordinator import Coordinator
 from simulator.experiment import plan
 from simulator.fleet import Fleet, Process
@@ -38,12 +37,12 @@ async def serve(fleet: Fleet, bundles: Path, journal: Path, address: str) -> tup
 async def replay_with_outage(folder: Path) -> tuple[Tally, list[Account], Path]:
     """Play; kill the cloud after a fifth of it; start it again once devices did without."""
     played = plan(UPLOADING)
-    cache = BundleCache(cache_root(), played.scenario.split, played.log.folder, played.log.hash)
-    trained = await cache.trained(played.methods[0], 0, lambda _: None)
-    length = played.device.memory(trained.bundle.manifest)
+    (play,) = played.plays
+    trained = await played.cache.trained(play.resolved, 0, lambda _: None)
+    length = play.device.memory(trained.bundle.manifest)
     windows = initial_windows(played.log, played.moments, length)
     journal = folder / "journal.sqlite"
-    replay = Replay(played.moments, windows, trained.bundle, played.rules, lambda *_: None)
+    replay = Replay(played.moments, windows, trained.bundle, play.rules, lambda *_: None)
     async with Fleet(folder) as clouds, Fleet(folder) as devices, Coordinator() as coordinator:
         cloud, address = await serve(clouds, trained.bundles, journal, "127.0.0.1:0")
         places = ("--cloud", address, "--simulation", coordinator.address)
