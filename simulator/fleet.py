@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self, TypeVar
@@ -27,7 +28,7 @@ _CHILD_SETTINGS: Final = {
     "GRPC_VERBOSITY": "NONE",
 }
 _POLL: Final = 0.05
-_LAST_WORDS: Final = 0.5
+_LAST_WORDS: Final = 5.0
 _GRACE: Final = 15.0
 _ERROR: Final = "error: "
 T = TypeVar("T")
@@ -181,9 +182,10 @@ class Fleet:
         try:
             return await task
         except RunFailed:
-            # A lost link is often a dead process, and the process's own last words say more.
-            await asyncio.sleep(_LAST_WORDS)
-            self._check()
+            # A lost link is often a dying process, and the process's own last words say more.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LAST_WORDS):
+                    await self._watch()
             raise
 
     async def _watch(self) -> None:
