@@ -21,6 +21,8 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _ROWS: Final = 8
+_NEWEST: Final = 1 / 8
+"""Share of the newest batch in the pace."""
 
 
 @dataclass(slots=True)
@@ -101,15 +103,15 @@ class Batcher(Generic[Item, Result]):
             stay: told where the time went.
 
         Raises:
-            Overloaded: there is no room, and ``waits`` is false.
+            Overloaded: there is no room, or its turn would come too late; ``waits`` is false.
             CloudUnavailable: it expired before its turn came, or the cloud is stopping.
         """
         if self._closing:
             raise CloudUnavailable("the cloud is stopping")
-        if self._waiting.full() and not waits:
-            raise Overloaded(self._retry_after_ms())
-        result: asyncio.Future[Result] = self._loop.create_future()
         now = self._loop.time()
+        if not waits and (self._waiting.full() or self._comes_too_late(now, expires)):
+            raise Overloaded(max(1, math.ceil(1000 * self._wait_seconds())))
+        result: asyncio.Future[Result] = self._loop.create_future()
         await self._waiting.put(_Entry(item, result, expires, now, stay or Stay()))
         return await result
 
@@ -129,7 +131,7 @@ class Batcher(Generic[Item, Result]):
             now = self._loop.time()
             if wanted := [entry for entry in batch if entry.is_wanted(now)]:
                 await self._settle(wanted)
-                self._batch_seconds = self._loop.time() - now
+                self._keep_pace(self._loop.time() - now)
             for _ in batch:
                 self._waiting.task_done()
 
@@ -154,10 +156,24 @@ class Batcher(Generic[Item, Result]):
             raise RuntimeError(f"{len(batch)} items gave {len(results)} results")
         return results
 
-    def _retry_after_ms(self) -> int:
-        """How long a full queue takes at the pace of the last batch."""
-        batches = math.ceil(self._room / self._largest)
-        return max(1, math.ceil(1000 * self._batch_seconds * batches))
+    def _keep_pace(self, seconds: float) -> None:
+        """Remember what a batch takes, a mean in which older ones fade."""
+        share = _NEWEST if self._batch_seconds else 1.0
+        self._batch_seconds += share * (seconds - self._batch_seconds)
+
+    def _wait_seconds(self) -> float:
+        """How long all that waits takes, at the pace of the last batches."""
+        return math.ceil(self._waiting.qsize() / self._largest) * self._batch_seconds
+
+    def _comes_too_late(self, now: float, expires: float | None) -> bool:
+        """Whether whoever joins the queue now is better told at once.
+
+        A queue that is full of the hopeless answers nobody in time. What fits into the next batch
+        is always taken, so that an outdated pace does not last.
+        """
+        if expires is None or self._waiting.qsize() < self._largest:
+            return False
+        return now + self._wait_seconds() > expires
 
 
 def padded_rows(rows: Int64Array) -> Int64Array:

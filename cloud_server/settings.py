@@ -23,7 +23,9 @@ class ServeSettings(BaseSettings):
     largest_batch: PositiveInt = Field(64, description="Most asks in one forward pass or commit.")
     room: PositiveInt = Field(1024, description="Most asks that wait for one of these.")
     patience_s: PositiveFloat = Field(
-        2.0, description="Age in seconds at which a waiting ask is dropped; a replay's never is."
+        1.0,
+        description="Seconds that an ask may wait for its turn, half of what a device waits for "
+        "its answer; a replay's waits as long as it takes.",
     )
     largest_list: PositiveInt = Field(10_000, description="Most ids or events in one ask.")
     message_bytes: PositiveInt = Field(4 << 20, description="Largest message, either way.")

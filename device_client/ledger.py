@@ -51,13 +51,22 @@ class DeviceLedger:
         self.payload = Traffic()
         self.streams = Streams()
 
+    # Both are on the way of every message, and so do without a `Traffic` of their own.
+
     def sent(self, user: int | None, purpose: str, size: int) -> None:
         """Count an ask of ``size`` bytes."""
-        self._count(user, purpose, Traffic(bytes_up=size, asks=1))
+        row = self._row(user, purpose)
+        row.bytes_up += size
+        row.asks += 1
+        if purpose not in APART:
+            self.payload.bytes_up += size
+            self.payload.asks += 1
 
     def received(self, user: int | None, purpose: str, size: int) -> None:
         """Count ``size`` bytes that came down."""
-        self._count(user, purpose, Traffic(bytes_down=size))
+        self._row(user, purpose).bytes_down += size
+        if purpose not in APART:
+            self.payload.bytes_down += size
 
     def rows(self) -> Iterator[tuple[int | None, str, Traffic]]:
         """Everything that was counted, as (user, purpose, traffic)."""
@@ -67,12 +76,12 @@ class DeviceLedger:
     def merge(self, other: "DeviceLedger") -> None:
         """Count in what another ledger holds."""
         for user, purpose, traffic in other.rows():
-            self._count(user, purpose, traffic)
+            self._row(user, purpose).add(traffic)
+            if purpose not in APART:
+                self.payload.add(traffic)
 
-    def _count(self, user: int | None, purpose: str, traffic: Traffic) -> None:
+    def _row(self, user: int | None, purpose: str) -> Traffic:
         row = self._rows.get((user, purpose))
         if row is None:
             row = self._rows[user, purpose] = Traffic()
-        row.add(traffic)
-        if purpose not in APART:
-            self.payload.add(traffic)
+        return row

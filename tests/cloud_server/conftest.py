@@ -135,7 +135,7 @@ def make_bundle(method: str = "tiny", **fields: Any) -> Bundle:
         "uploads": True,
         **fields,
     }
-    return Bundle.make(manifest, {"scorer.onnx": np.random.default_rng(0).bytes(200_000)})
+    return Bundle.make(manifest, {"scorer.onnx": np.random.default_rng(0).bytes(300_000)})
 
 
 def release(root: Path, bundle: Bundle) -> Bundle:

@@ -96,6 +96,29 @@ async def test_the_hint_grows_with_the_time_that_a_full_queue_takes(work: Doubli
     await batcher.close()
 
 
+async def test_who_would_come_too_late_is_turned_away_at_the_door(work: Doubling) -> None:
+    batcher = Batcher(work, largest=2, room=100, name="slow")
+    (first,) = await busy(batcher, work)
+    await asyncio.sleep(0.05)  # the pace: at least so long a batch
+    work.gate.set()
+    await first
+    work.gate.clear()
+    work.begun.clear()
+    tasks = await busy(batcher, work, 1, 2)
+    soon = asyncio.get_running_loop().time() + 0.02
+
+    with pytest.raises(Overloaded) as refused:
+        await batcher.submit(3, waits=False, expires=soon)
+    patient = asyncio.create_task(batcher.submit(4, waits=False, expires=soon + 60))
+    replayed = asyncio.create_task(batcher.submit(5, waits=True, expires=soon + 60))
+    await asyncio.sleep(0)
+
+    assert refused.value.retry_after_ms >= 50
+    work.gate.set()
+    assert await asyncio.gather(*tasks, patient, replayed) == [0, 2, 4, 8, 10]
+    await batcher.close()
+
+
 async def test_a_full_queue_makes_a_replay_wait(batcher: Batcher[int, int], work: Doubling) -> None:
     tasks = await busy(batcher, work, 1, 2, 3, 4)
     patient = [asyncio.create_task(batcher.submit(n, waits=True)) for n in range(5, 25)]
