@@ -47,7 +47,9 @@ protos: $(STAMP) ## write the Python of protos/v1 anew
 schema: $(STAMP) ## write the JSON schema of metrics.json anew
 	$(BIN)/python -m simulator.metrics_model > docs/schema/metrics.schema.json
 
-bench: $(STAMP) ## measure quality, replay speed and memory; prints ratios (an hour)
+bench: $(STAMP) ## measure service, GPU, replay, memory and quality; prints ratios (over an hour)
+	$(BIN)/python -m bench.service
+	$(BIN)/python -m bench.gpu
 	$(BIN)/python -m bench.replay
 	$(BIN)/python -m bench.memory
 	$(BIN)/python -m bench.quality
