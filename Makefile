@@ -49,6 +49,8 @@ schema: $(STAMP) ## write the JSON schema of metrics.json anew
 
 bench: $(STAMP) ## measure speed, links, memory and quality; prints ratios (an hour and more)
 	$(BIN)/python -m bench.replay
+	$(BIN)/python -m bench.service
+	$(BIN)/python -m bench.gpu
 	$(BIN)/python -m bench.links
 	$(BIN)/python -m bench.memory
 	$(BIN)/python -m bench.quality

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 
-from bench.replay import _serving
+from bench.processes import serving
 from shared_models.logs.prepare import cache_root
 from simulator.cache import BundleCache
 from simulator.experiment import plan
@@ -26,9 +26,9 @@ def main() -> None:
     serve = ("serve", "--bundles", str(trained.bundles), "--listen", "127.0.0.1:0")
     with tempfile.TemporaryDirectory() as journal:
         place = ("--journal", f"{journal}/journal.sqlite")
-        with _serving("cloud_server.cli", *serve, *place) as address:
+        with serving("cloud_server.cli", *serve, *place) as cloud:
             done = subprocess.run(
-                [sys.executable, "-m", "bench.one_process", address],
+                [sys.executable, "-m", "bench.one_process", cloud.address],
                 check=True,
                 capture_output=True,
                 text=True,

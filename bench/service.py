@@ -1,130 +1,161 @@
-"""Parts for benches of the service: a bare pipeline as the floor, and closed-loop clients.
+"""The service beside its peers and floors of the same run, each as a ratio with a target.
 
-Run as a process of its own: ``python -m bench.service floor|client ...``.
+    python -m bench.service [--only unary floor accounting batcher download overload]
+
+- unary: asks a second, an aio stream for each of 32 devices / a unary call for each ask.
+- floor: the same stream / raw TCP with a length prefix.
+- accounting: the device's session against an echo, both with their ledgers / without.
+- batcher: the real cloud at 128 devices, batches up to 64 / batches of one.
+- download: 20 MB through the real FetchBundle / over a bare socket, by the processor time of both
+  sides.
+- overload: the real cloud, one ask a batch, at twice the load that it can bear: asks answered in
+  time / its capacity.
+
+Asks have 1 KB and answers 4 KB in the first three. Everything runs on loopback; rounds take turns,
+medians count, and the exit code is 1 where a target is missed. Takes about five minutes.
 """
 
 import argparse
-import asyncio
-import json
+import os
+import platform
 import sys
-import time
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
-import grpc
-import numpy as np
-import onnxruntime
-from grpc import aio
+from bench.floor import loop_name
+from bench.processes import Server, serving, told
+from bench.ratios import Pair, Ratio, Round, judged, table, taking_turns
+from bench.stock import LARGE_BYTES, Stock
+from simulator.fleet import end_like_ctrl_c
 
-from protos.v1.collaboration_pb2 import Ask, Hello, Refresh
-from shared_models.contract.bundle import read_bundle
-
-SESSION = "/protos.v1.Collaboration/Session"
-OPTIONS = [("grpc.so_reuseport", 0), ("grpc.use_local_subchannel_pool", 1)]
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("role", choices=["floor", "client"])
-    parser.add_argument("--address", default="127.0.0.1:0")
-    parser.add_argument("--bundle", type=Path)
-    parser.add_argument("--model", type=Path)
-    parser.add_argument("--answer-bytes", type=int, default=4400)
-    parser.add_argument("--largest-batch", type=int, default=64, help="asks in a floor's forward")
-    parser.add_argument("--in-flight", type=int, default=64)
-    parser.add_argument("--asks", type=int, default=2000)
-    parser.add_argument("--rank", action="store_true", help="also run the bare scorer graph")
-    options = parser.parse_args()
-    asyncio.run(_floor(options) if options.role == "floor" else _client(options))
+OVERLOAD = 2.0
+"""Times the capacity."""
+CROWD = 1536
+"""Devices that stand ready in an overload: more than the cloud has room for."""
 
 
-async def _floor(options: argparse.Namespace) -> None:
-    """Echo: each ask costs its share of a forward pass and gets as many bytes as a real answer."""
-    import torch
+@contextmanager
+def unary(_: Stock) -> Iterator[Round]:
+    with serving("bench.echo", "server") as echo:
+        yield taking_turns(partial(_echoed, echo, "stream"), partial(_echoed, echo, "unary"))
 
-    from cloud_server.checkpoints import load_checkpoint
 
-    torch.set_num_threads(1)
-    trained = load_checkpoint(options.model)
-    length, answer = read_bundle(options.bundle).manifest.uplink.items, b"x" * options.answer_bytes
-    waiting: list[asyncio.Future[None]] = []
-    largest: int = options.largest_batch
-    wake = asyncio.Event()
+@contextmanager
+def floor(_: Stock) -> Iterator[Round]:
+    with serving("bench.echo", "server") as echo, serving("bench.floor", "server") as raw:
+        yield taking_turns(partial(_echoed, echo, "stream"), partial(_rate, "bench.floor", raw))
 
-    def forward(rows: int) -> None:
-        uplinks = np.ones((-(-rows // 8) * 8, length), np.int64)
-        trained.method.personalize(trained.model, uplinks)
 
-    async def pump() -> None:
-        while True:
-            await wake.wait()
-            wake.clear()
-            while batch := [waiting.pop() for _ in range(min(largest, len(waiting)))]:
-                await asyncio.to_thread(forward, len(batch))
-                for future in batch:
-                    future.set_result(None)
+@contextmanager
+def accounting(_: Stock) -> Iterator[Round]:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        serving("bench.echo", "server", "--ledger", f"{folder}/ledger.parquet") as counted,
+        serving("bench.echo", "server") as bare,
+    ):
+        both = ("--address", counted.address, "--bare", bare.address)
 
-    async def echo(asks: Any, _: Any) -> Any:
-        async for _ask in asks:
-            future = asyncio.get_running_loop().create_future()
-            waiting.append(future)
-            wake.set()
-            await future
-            yield answer
+        def play(number: int) -> Pair:
+            rates = told("bench.accounting", *both, "--seed", str(number))
+            return rates["counted"], rates["bare"]
 
-    server = aio.server(options=OPTIONS)
-    handler = grpc.stream_stream_rpc_method_handler(echo)
-    server.add_generic_rpc_handlers(
-        (grpc.method_handlers_generic_handler("protos.v1.Collaboration", {"Session": handler}),)
+        yield play
+
+
+@contextmanager
+def batcher(stock: Stock) -> Iterator[Round]:
+    with stock.cloud() as batched, stock.cloud("largest_batch=1") as one:
+        yield taking_turns(partial(_refreshed, stock, batched), partial(_refreshed, stock, one))
+
+
+@contextmanager
+def download(stock: Stock) -> Iterator[Round]:
+    size = ("--bytes", str(LARGE_BYTES))
+    large = ("--bundle", stock.large)
+    with stock.cloud() as cloud, serving("bench.download", "server", *size) as bare:
+        yield taking_turns(
+            partial(_rate, "bench.download", cloud, "--server", str(cloud.pid), *large),
+            # The clock of a process has ticks of 10 ms, and a bare download takes about that.
+            partial(
+                _rate, "bench.download", bare, "--server", str(bare.pid), *size, "--times", "100"
+            ),
+        )
+
+
+@contextmanager
+def overload(stock: Stock) -> Iterator[Round]:
+    # With shared batches a refresh on two cores costs hardly more than being turned away, which
+    # is a message too, and no shedding can save what the messages cost.
+    with stock.cloud("largest_batch=1") as cloud:
+
+        def play(number: int) -> Pair:
+            before = _refreshed(stock, cloud)
+            offered = ("--rate", str(OVERLOAD * before), "--devices", str(CROWD))
+            good = _refreshed(stock, cloud, *offered, "--seed", str(number))
+            return good, (before + _refreshed(stock, cloud)) / 2
+
+        yield play
+
+
+Measure = Callable[[Stock], AbstractContextManager[Round]]
+MEASURES: Mapping[Ratio, Measure] = {
+    Ratio("unary", "stream / unary, asks a second", 2.5): unary,
+    Ratio("floor", "stream / raw TCP, asks a second", 0.15, rounds=5): floor,
+    Ratio("accounting", "accounting on / off, asks a second", 0.95, rounds=5): accounting,
+    Ratio("batcher", "batches up to 64 / of 1, refreshes a second", 3.0): batcher,
+    Ratio("download", "download / bare socket, bytes a CPU-second", 0.18, rounds=5): download,
+    Ratio("overload", "goodput at twice the load / capacity", 0.8, rounds=5): overload,
+}
+
+
+def _rate(client: str, server: Server, *options: str) -> float:
+    return float(told(client, "client", "--address", server.address, *options)["rate"])
+
+
+def _echoed(server: Server, kind: str, *options: str) -> float:
+    return _rate("bench.echo", server, "--kind", kind, *options)
+
+
+def _refreshed(stock: Stock, cloud: Server, *options: str) -> float:
+    """Refreshes a second that are answered in time; without options, as many as can be."""
+    bundle = stock.trained.bundles / stock.trained.bundle.id
+    where = ("--address", cloud.address, "--bundle", str(bundle))
+    return float(told("bench.overload", *where, *options)["rate"])
+
+
+def chosen(arguments: Sequence[str]) -> dict[Ratio, Measure]:
+    """What the command line asks for; everything where it names nothing."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
+    names = [ratio.name for ratio in MEASURES]
+    parser.add_argument("--only", nargs="+", choices=names, default=names, metavar="NAME")
+    only = parser.parse_args(arguments).only
+    return {ratio: measure for ratio, measure in MEASURES.items() if ratio.name in only}
+
+
+def main() -> int:
+    measures = chosen(sys.argv[1:])
+    end_like_ctrl_c()
+    print(
+        f"{os.cpu_count()} cores, Python {platform.python_version()}, grpcio {version('grpcio')}, "
+        f"raw TCP on {loop_name()}"
     )
-    port = server.add_insecure_port(options.address)
-    await server.start()
-    print(f"listening on 127.0.0.1:{port}", flush=True)
-    await pump()
-
-
-async def _client(options: argparse.Namespace) -> None:
-    """Ask in a closed loop over so many streams; prints events per second as JSON."""
-    bundle = read_bundle(options.bundle)
-    run = _bare_scorer(bundle) if options.rank else (lambda: None)
-    items = np.random.default_rng(0).integers(1, bundle.manifest.features.items + 1, 20).tolist()
-    left = iter(range(options.asks))
-    async with aio.insecure_channel(options.address, options=OPTIONS) as channel:
-        await channel.channel_ready()
-        open_session = channel.stream_stream(SESSION)
-        sys.stdin.readline()
-
-        async def device(user: int) -> None:
-            call = open_session()
-            hello = Ask(hello=Hello(user=user, bundle_id=bundle.id, waits=True))
-            await call.write(hello.SerializeToString())
-            await call.read()
-            for seq in left:
-                ask = Ask(seq=seq, at=1.0, refresh=Refresh(items=items, events_seen=seq))
-                await call.write(ask.SerializeToString())
-                await call.read()
-                run()
-            await call.done_writing()
-
-        start = time.perf_counter()
-        await asyncio.gather(*(device(user) for user in range(options.in_flight)))
-        seconds = time.perf_counter() - start
-    print(json.dumps({"asks": options.asks, "seconds": seconds}), flush=True)
-
-
-def _bare_scorer(bundle: Any) -> Any:
-    session_options = onnxruntime.SessionOptions()
-    session_options.intra_op_num_threads = session_options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(
-        bundle.graph("scorer"), session_options, providers=["CPUExecutionProvider"]
-    )
-    feeds = {
-        "event_ids": np.ones((1, bundle.manifest.features.window), np.int64),
-        "candidate_ids": np.ones((1, 100), np.int64),
-        **bundle.defaults,
-    }
-    return lambda: session.run(["scores"], feeds)
+    verdicts = []
+    with tempfile.TemporaryDirectory() as folder:
+        stock = Stock(Path(folder))
+        for ratio, measure in measures.items():
+            with measure(stock) as play:
+                verdicts.append(judged(ratio, play))
+            print(verdicts[-1], flush=True)
+    print(f"\n{table(verdicts)}")
+    return 0 if all(verdict.holds for verdict in verdicts) else 1
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -7,6 +7,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from typing import Final
 
 import torch
 from grpc import aio
@@ -22,6 +23,8 @@ from cloud_server.session import Services
 from cloud_server.settings import ServeSettings
 from shared_models.contract.connections import connections_at
 from shared_models.contract.errors import BadSetting, InputError, PortTaken
+
+_SWITCH_S: Final = 0.0005
 
 
 def run_server(settings: ServeSettings) -> None:
@@ -59,6 +62,9 @@ async def listening(settings: ServeSettings) -> AsyncIterator[str]:
     """
     # More threads than one spin against each other on busy cores: 20 times slower, measured.
     torch.set_num_threads(1)
+    # A forward pass asks for the interpreter at every layer, and a loop that has asks to turn away
+    # keeps it this long each time: at Python's 5 ms an overload starves the work that it sheds for.
+    sys.setswitchinterval(_SWITCH_S)
     async with AsyncExitStack() as ending:
         bundles = Bundles(settings.bundles)
         server = aio.server(options=_options(settings))

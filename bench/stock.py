@@ -1,0 +1,57 @@
+"""What the benched cloud serves: a quickly trained DUET, and beside it a bundle of 20 MB."""
+
+import asyncio
+import shutil
+from contextlib import AbstractContextManager
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from bench.processes import Server, serving
+from shared_models.contract.bundle import Bundle, BundleStore
+from shared_models.logs.prepare import cache_root
+from simulator.cache import BundleCache, Trained
+from simulator.experiment import plan
+from simulator.scenario import Scenario
+
+LARGE_BYTES = 20_000_000
+
+
+def trained_duet() -> Trained:
+    """DUET after one epoch on the synthetic world: how good it is does not matter here."""
+    scenario = Scenario(methods=("duet",), log="synthetic", train={"epochs": 1})
+    played = plan(scenario)
+    cache = BundleCache(cache_root(), scenario.split, played.log.folder, played.log.hash)
+    return asyncio.run(cache.trained(played.plays[0].resolved, 0, print))
+
+
+class Stock:
+    """Bundles in a folder of their own; made when first asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    @cached_property
+    def trained(self) -> Trained:
+        """A copy of `trained_duet`, to serve and to add to."""
+        trained, bundles = trained_duet(), self._folder / "bundles"
+        shutil.copytree(trained.bundles, bundles)
+        return Trained(bundles, trained.bundle)
+
+    @cached_property
+    def large(self) -> str:
+        """Id of a bundle with the graphs of `trained`, and random bytes, which do not compress."""
+        trained = self.trained
+        manifest = trained.bundle.manifest.model_dump(exclude={"files"})
+        noise = np.random.default_rng(0).bytes(LARGE_BYTES)
+        large = Bundle.make(manifest, {**trained.bundle.files, "table.bin": noise})
+        BundleStore(trained.bundles).add(large)
+        return large.id
+
+    def cloud(self, *flags: str) -> AbstractContextManager[Server]:
+        """The real cloud, serving all of it; with these settings over its own."""
+        place = ("--bundles", str(self.trained.bundles), "--listen", "127.0.0.1:0")
+        journal = ("--journal", str(self._folder / f"journal{''.join(flags)}.sqlite"))
+        settings = (part for flag in flags for part in ("--set", flag))
+        return serving("cloud_server.cli", "serve", *place, *journal, *settings)
