@@ -83,8 +83,8 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--address", required=True, help="of an echo that counts")
     parser.add_argument("--bare", required=True, help="of one that does not")
-    parser.add_argument("--turns", type=int, default=24)
-    parser.add_argument("--turn", type=float, default=0.25, help="seconds")
+    parser.add_argument("--turns", type=int, default=60)
+    parser.add_argument("--turn", type=float, default=0.1, help="seconds")
     parser.add_argument("--seed", type=int, default=0, help="of who goes first")
     print(json.dumps(asyncio.run(compare(parser.parse_args()))))
 

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from cloud_server.recipe import TrainSettings
 from shared_models.catalog import load_method, resolve
-from shared_models.contract.features import Int64Array
+from shared_models.contract.tensors import Int64Array
 from shared_models.method import Batch
 
 ITEMS = 1682

@@ -1,7 +1,7 @@
 """An aio echo of the service's own messages, 1 KB up and 4 KB down, and its closed-loop clients.
 
 A client's devices share one channel, as those of a device process do; the server counts as the
-cloud does, where it is given a ledger.
+cloud does, where it is given a ledger. Both run on the cloud's event loop, as the raw floor does.
 
 Run as a process of its own: ``python -m bench.echo server|client ...``.
 """
@@ -19,6 +19,7 @@ from grpc import aio
 
 from bench.floor import ANSWER_BYTES, ASK_BYTES
 from cloud_server.ledger import Ledger, recording
+from cloud_server.loop import new_event_loop
 from device_client.channels import OPTIONS
 from protos.v1.collaboration_pb2 import Answer, Ask, Hello, Overlay
 from protos.v1.tensor_pb2 import Tensor
@@ -120,11 +121,12 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--warm-up", type=float, default=0.5)
     options = parser.parse_args()
-    if options.role == "client":
-        print(json.dumps({"rate": asyncio.run(ask_in_a_closed_loop(options))}))
-        return
-    with recording(options.ledger) as ledger:
-        asyncio.run(serve(ledger))
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        if options.role == "client":
+            print(json.dumps({"rate": runner.run(ask_in_a_closed_loop(options))}))
+            return
+        with recording(options.ledger) as ledger:
+            runner.run(serve(ledger))
 
 
 if __name__ == "__main__":

@@ -9,10 +9,11 @@ import json
 import struct
 import time
 from collections.abc import Callable
-from importlib.util import find_spec
 from typing import Any
 
 from typing_extensions import override
+
+from cloud_server.loop import new_event_loop
 
 ASK_BYTES, ANSWER_BYTES = 1024, 4096
 _PREFIX = struct.Struct("<I")
@@ -53,19 +54,6 @@ def framed(message: bytes) -> bytes:
     return _PREFIX.pack(len(message)) + message
 
 
-def loop_name() -> str:
-    """The event loop that the floor has: uvloop's, or asyncio's own where that is missing."""
-    return "uvloop" if find_spec("uvloop") else "asyncio"
-
-
-def _new_loop() -> asyncio.AbstractEventLoop:
-    if loop_name() == "asyncio":
-        return asyncio.new_event_loop()
-    import uvloop
-
-    return uvloop.new_event_loop()
-
-
 async def _serve() -> None:
     answer = b"x" * ANSWER_BYTES
     loop = asyncio.get_running_loop()
@@ -102,7 +90,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--warm-up", type=float, default=0.5)
     options = parser.parse_args()
-    with asyncio.Runner(loop_factory=_new_loop) as runner:
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
         if options.role == "server":
             runner.run(_serve())
         else:

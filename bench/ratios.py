@@ -4,6 +4,8 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from typing_extensions import override
+
 Rate = Callable[[], float]
 """Measures something now."""
 Pair = tuple[float, float]
@@ -51,6 +53,7 @@ class Verdict:
         """Whether the target is met."""
         return self.median >= self.ratio.target
 
+    @override
     def __str__(self) -> str:
         ours, peer = (statistics.median(column) for column in zip(*self.pairs, strict=True))
         rounds = ", ".join(f"{value:.2f}" for value in self.each)

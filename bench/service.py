@@ -3,7 +3,7 @@
     python -m bench.service [--only unary floor accounting batcher download overload]
 
 - unary: asks a second, an aio stream for each of 32 devices / a unary call for each ask.
-- floor: the same stream / raw TCP with a length prefix.
+- floor: the same stream / raw TCP with a length prefix, on event loops of the same kind.
 - accounting: the device's session against an echo, both with their ledgers / without.
 - batcher: the real cloud at 128 devices, batches up to 64 / batches of one.
 - download: 20 MB through the real FetchBundle / over a bare socket, by the processor time of both
@@ -26,10 +26,10 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
-from bench.floor import loop_name
 from bench.processes import Server, serving, told
 from bench.ratios import Pair, Ratio, Round, judged, table, taking_turns
 from bench.stock import LARGE_BYTES, Stock
+from cloud_server.loop import new_event_loop
 from simulator.fleet import end_like_ctrl_c
 
 OVERLOAD = 2.0
@@ -47,7 +47,10 @@ def unary(_: Stock) -> Iterator[Round]:
 @contextmanager
 def floor(_: Stock) -> Iterator[Round]:
     with serving("bench.echo", "server") as echo, serving("bench.floor", "server") as raw:
-        yield taking_turns(partial(_echoed, echo, "stream"), partial(_rate, "bench.floor", raw))
+        brief = ("--seconds", "1")
+        yield taking_turns(
+            partial(_echoed, echo, "stream", *brief), partial(_rate, "bench.floor", raw, *brief)
+        )
 
 
 @contextmanager
@@ -104,12 +107,18 @@ def overload(stock: Stock) -> Iterator[Round]:
 Measure = Callable[[Stock], AbstractContextManager[Round]]
 MEASURES: Mapping[Ratio, Measure] = {
     Ratio("unary", "stream / unary, asks a second", 2.5): unary,
-    Ratio("floor", "stream / raw TCP, asks a second", 0.15, rounds=5): floor,
+    Ratio("floor", "stream / raw TCP, asks a second", 0.15, rounds=9): floor,
     Ratio("accounting", "accounting on / off, asks a second", 0.95, rounds=5): accounting,
     Ratio("batcher", "batches up to 64 / of 1, refreshes a second", 3.0): batcher,
     Ratio("download", "download / bare socket, bytes a CPU-second", 0.18, rounds=5): download,
     Ratio("overload", "goodput at twice the load / capacity", 0.8, rounds=5): overload,
 }
+
+
+def _loop_package() -> str:
+    loop = new_event_loop()
+    loop.close()
+    return type(loop).__module__.partition(".")[0]
 
 
 def _rate(client: str, server: Server, *options: str) -> float:
@@ -141,7 +150,7 @@ def main() -> int:
     end_like_ctrl_c()
     print(
         f"{os.cpu_count()} cores, Python {platform.python_version()}, grpcio {version('grpcio')}, "
-        f"raw TCP on {loop_name()}"
+        f"event loops of {_loop_package()}"
     )
     verdicts = []
     with tempfile.TemporaryDirectory() as folder:

@@ -6,6 +6,7 @@ ask goes at once and a crowd shares its cost.
 
 import asyncio
 import math
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -68,6 +69,7 @@ class Batcher(Generic[Item, Result]):
         largest: most items in a batch.
         room: most items that wait.
         name: of the thread.
+        clock: monotonic seconds; not the loop's, which uvloop counts in whole milliseconds.
     """
 
     def __init__(
@@ -77,8 +79,9 @@ class Batcher(Generic[Item, Result]):
         largest: int = 64,
         room: int = 1024,
         name: str,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._work, self._largest, self._room = work, largest, room
+        self._work, self._largest, self._clock = work, largest, clock
         self._loop = asyncio.get_running_loop()
         self._waiting: asyncio.Queue[_Entry[Item, Result]] = asyncio.Queue(room)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
@@ -99,7 +102,7 @@ class Batcher(Generic[Item, Result]):
         Args:
             item: what to work on.
             waits: wait for room instead of being turned away.
-            expires: time of the event loop from which on nobody wants the result.
+            expires: time of the clock from which on nobody wants the result.
             stay: told where the time went.
 
         Raises:
@@ -108,7 +111,7 @@ class Batcher(Generic[Item, Result]):
         """
         if self._closing:
             raise CloudUnavailable("the cloud is stopping")
-        now = self._loop.time()
+        now = self._clock()
         if not waits and (self._waiting.full() or self._comes_too_late(now, expires)):
             raise Overloaded(max(1, math.ceil(1000 * self._wait_seconds())))
         result: asyncio.Future[Result] = self._loop.create_future()
@@ -128,18 +131,18 @@ class Batcher(Generic[Item, Result]):
             batch = [await self._waiting.get()]
             while len(batch) < self._largest and not self._waiting.empty():
                 batch.append(self._waiting.get_nowait())
-            now = self._loop.time()
+            now = self._clock()
             if wanted := [entry for entry in batch if entry.is_wanted(now)]:
                 await self._settle(wanted)
-                self._keep_pace(self._loop.time() - now)
+                self._keep_pace(self._clock() - now)
             for _ in batch:
                 self._waiting.task_done()
 
     async def _settle(self, batch: Sequence[_Entry[Item, Result]]) -> None:
-        start = self._loop.time()
+        start = self._clock()
         working = self._loop.run_in_executor(self._thread, self._results, batch)
         await asyncio.wait([working])
-        failure, seconds = working.exception(), self._loop.time() - start
+        failure, seconds = working.exception(), self._clock() - start
         for index, entry in enumerate(batch):
             entry.stay.queue_seconds = start - entry.submitted
             entry.stay.compute_seconds = seconds

@@ -17,6 +17,7 @@ from grpc_reflection.v1alpha import reflection
 from cloud_server.bundles import Bundles
 from cloud_server.events import EventJournal, Uploads
 from cloud_server.ledger import Ledger, recording
+from cloud_server.loop import new_event_loop
 from cloud_server.models import Models
 from cloud_server.servicer import SERVICE, Collaboration
 from cloud_server.session import Services
@@ -34,7 +35,8 @@ def run_server(settings: ServeSettings) -> None:
         InputError: nothing to serve, or the port is taken.
         KeyboardInterrupt: after Ctrl-C, once all is closed.
     """
-    asyncio.run(serve(settings, ready=_announce))
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        runner.run(serve(settings, ready=_announce))
 
 
 async def serve(settings: ServeSettings, *, ready: Callable[[str], None]) -> None:

@@ -1,7 +1,7 @@
 """The conversation of one device, without its transport: an ask in, an answer out."""
 
-import asyncio
 import math
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -158,7 +158,7 @@ class _Device:
         """When nobody wants the answer any more; a replay always does: load must not alter it."""
         if self.waits:
             return None
-        return asyncio.get_running_loop().time() + self.services.patience_s
+        return time.monotonic() + self.services.patience_s
 
 
 def _parsed(data: bytes) -> Ask:
