@@ -1,8 +1,9 @@
 """From the share of rankings that may refresh to the threshold that gives it.
 
-Thresholds are found by playing users' newest events before the test part, as devices will: each
-window is compared with that of the last refresh, which moves when the threshold is passed. The test
-part is not read.
+Thresholds are found by playing users' validation events, as devices will: each window is compared
+with that of the last refresh, which moves when the threshold is passed. On events that the
+controller was trained on it says less than on new ones, and thresholds from there would be too low.
+The test part is not read.
 """
 
 # Shapes: T events of one user, G events in the uplink, P pairs of them, K thresholds.
@@ -34,7 +35,7 @@ def calibrated(controller: nn.Module, log: PreparedLog, uplink: int) -> Calibrat
 
     Args:
         controller: ``(event_ids_BG, refreshed_ids_BG) -> (change_B, gain_B)``.
-        log: its users' newest events before the test part are played.
+        log: its users' validation events are played; their training events where there are none.
         uplink: G.
     """
     controller = controller.cpu().eval()
@@ -73,15 +74,20 @@ def _asked(outputs_TT: Float64Array, tried_K: Float64Array) -> Int64Array:
 
 
 def _windows(log: PreparedLog, uplink: int) -> Iterator[torch.Tensor]:
-    """The uplinks (T, G) of the `USERS` busiest users before their newest `EVENTS` events."""
-    past = pl.concat([log.train, log.validation]).select("user", "seq").filter(pl.col("seq") > 0)
-    busy = past.group_by("user").agg(pl.col("seq").sort().tail(EVENTS))
-    count = pl.col("seq").list.len()
-    busy = busy.filter(count > 1).sort(count, pl.col("user"), descending=[True, False])
+    """The uplinks (T, G) before the newest events, `EVENTS` at most, of `USERS` users by chance."""
     behaviour = Behaviour.of(log.events, log.users)
-    for user, seqs in busy.head(USERS).iter_rows():
+    played = _several(log.validation)
+    for user, seqs in (played if len(played) else _several(log.train)).iter_rows():
         histories = behaviour.histories(np.full(len(seqs), user), np.array(seqs), uplink)
         yield cut_windows(torch.from_numpy(histories), uplink)
+
+
+def _several(events: pl.DataFrame) -> pl.DataFrame:
+    """Users with two events and more that have something before them: ``user, seqs``."""
+    newest = pl.col("seq").sort().tail(EVENTS).alias("seqs")
+    by_user = events.filter(pl.col("seq") > 0).group_by("user").agg(newest).sort("user")
+    users = by_user.filter(pl.col("seqs").list.len() > 1)
+    return users.sample(min(USERS, len(users)), seed=0)
 
 
 def _outputs(controller: nn.Module, windows_TG: torch.Tensor) -> list[Float64Array]:

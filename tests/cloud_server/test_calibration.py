@@ -70,3 +70,16 @@ def test_calibration_never_reads_the_test_part(tmp_path: Path) -> None:
     assert max(controller.newest) == seen_before_validation_ends
     assert set(found) == {"change", "gain"}
     assert np.isfinite([*found["change"], *found["gain"]]).all()
+
+
+def test_thresholds_come_from_events_that_the_controller_was_not_trained_on(
+    tmp_path: Path,
+) -> None:
+    names = [f"{number:03}" for number in range(200)]
+    events = pl.DataFrame({"user": "u", "item": names, "at": [float(name) for name in names]})
+    log = prepare(Source("numbers", events), "user-tail", tmp_path / "log")
+    controller = Watching()
+
+    calibrated(controller, log, uplink=1)
+
+    assert min(controller.newest) >= log.train["item"].max()
