@@ -25,7 +25,7 @@ import polars as pl
 
 from shared_models.contract.metrics import Float64Array
 from simulator.links import PROFILES, link
-from simulator.modelled import Exchanges, modelled_seconds
+from simulator.modelled import COLUMN, with_modelled
 
 PLAIN = ((1, 1, 200), (10, 10, 100), (50, 50, 40), (100, 100, 10))
 """Mbit/s down, up, and milliseconds of the round trip."""
@@ -192,8 +192,8 @@ def _compare(options: argparse.Namespace) -> None:
     for name in options.links:
         modelled, shaped = [], []
         for _ in range(options.rounds):
-            modelled.append(_modelled(name, *_replay(options.moments)))
-            shaped.append(_replay(options.moments, f"link={name}")[0]["seconds"].to_numpy())
+            modelled.append(_modelled(name, _replay(options.moments)))
+            shaped.append(_replay(options.moments, f"link={name}")["seconds"].to_numpy())
         expected, measured = (np.concatenate(each) * 1e3 for each in (modelled, shaped))
         ours, theirs = (np.quantile(each, [0.5, 0.95]) for each in (expected, measured))
         print(
@@ -204,8 +204,8 @@ def _compare(options: argparse.Namespace) -> None:
         )
 
 
-def _replay(moments: int, *more: str) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Rankings on open sessions, and the ledger, of a replay with a refresh before every event.
+def _replay(moments: int, *more: str) -> pl.DataFrame:
+    """Rankings on open sessions, of a replay with a refresh before every event.
 
     One device is in flight, so that nobody waits for the machine. A user's first ranking also
     opens the session, which the model leaves out.
@@ -223,26 +223,15 @@ def _replay(moments: int, *more: str) -> tuple[pl.DataFrame, pl.DataFrame]:
             stdout=subprocess.DEVNULL,
         )
         rankings = pl.read_parquet(Path(out) / "rankings-duet-0.parquet").with_row_index("entry")
-        ledger = pl.read_parquet(Path(out) / "ledger.parquet")
-    return rankings.filter(pl.col("seq") > pl.col("seq").min().over("user")), ledger
+    return rankings.filter(pl.col("seq") > pl.col("seq").min().over("user"))
 
 
-def _modelled(name: str, rankings: pl.DataFrame, ledger: pl.DataFrame) -> Float64Array:
-    """What the model makes of an unshaped replay.
-
-    The payload of each refresh is the mean of all: a ledger has totals, and refreshes of one
-    bundle differ by a few bytes.
-    """
-    total = ledger.filter(purpose="refresh").select(pl.col("bytes_up", "bytes_down", "asks").sum())
-    up, down, asks = total.row(0)
-    exchanges = Exchanges(
-        entry=rankings["entry"].cast(pl.Int64).to_numpy(),
-        at=rankings["at"].to_numpy(),
-        bytes_up=np.full(len(rankings), up // asks),
-        bytes_down=np.full(len(rankings), down // asks),
-        compute_s=rankings["seconds"].cast(pl.Float64).to_numpy(),
+def _modelled(name: str, rankings: pl.DataFrame) -> Float64Array:
+    """What the model makes of an unshaped replay's own bytes and times."""
+    modelled = with_modelled(
+        rankings, rankings["entry"].cast(pl.Int64).to_numpy(), [link(name)], seed=0
     )
-    return modelled_seconds(link(name), exchanges, seed=0)
+    return modelled[COLUMN + name].to_numpy()
 
 
 if __name__ == "__main__":

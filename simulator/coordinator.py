@@ -33,6 +33,10 @@ _OPTIONS: Final = (
     ("grpc.max_receive_message_length", _MESSAGE_BYTES),
     ("grpc.max_send_message_length", _MESSAGE_BYTES),
     ("grpc.so_reuseport", 0),
+    # A process that plays a long round over a slow link says nothing for minutes, but pings. By
+    # default that is taken for an attack, and it is cut off.
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+    ("grpc.keepalive_permit_without_calls", 1),
 )
 
 

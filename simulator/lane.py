@@ -19,6 +19,8 @@ _STEP_S: Final = 0.005
 _SEGMENT: Final = 1460
 _AHEAD_S: Final = 0.05
 """Seconds of bytes that may wait for the link, so that it never idles while we are late."""
+_TICK_S: Final = 0.002
+"""An event loop sleeps whole milliseconds, and wakes late; the last ones are awaited awake."""
 _WAITING_BYTES: Final = 1 << 20
 _FASTEST: Final = 10e9
 """Bit/s that a link without a rate is given room for."""
@@ -68,7 +70,8 @@ class Lane:
 
     def __init__(self, link: Link, way: Way, began: float, rng: np.random.Generator) -> None:
         self._link, self._way, self._began, self._rng = link, way, began, rng
-        self._free_at = self._last_arrival = began
+        self._free_at = self._last_arrival = self._same_until = began
+        self._jitter_s = 0.0
         self._pieces: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
         self._room = asyncio.Event()
         self._bound = _bound(link, way)
@@ -101,7 +104,7 @@ class Lane:
         start = max(asyncio.get_running_loop().time(), self._free_at)
         now = self._link.point_at(start - self._began)
         rate = self._way.rate(now)
-        late = now.rtt_s / 2 + (self._draw_late() if burst else 0.0)
+        late = now.rtt_s / 2 + (self._late(start, now.rtt_s) if burst else 0.0)
         step = max(_SEGMENT, int(min(BURST_BYTES, rate * _STEP_S / 8)))
         for first in range(0, len(burst) or 1, step):
             piece = burst[first : first + step]
@@ -111,17 +114,23 @@ class Lane:
             self._pieces.put_nowait((self._last_arrival, piece))
         self._free_at = start
 
-    def _draw_late(self) -> float:
+    def _late(self, start: float, rtt_s: float) -> float:
         jitter, loss = self._rng.random(2)
-        stall = self._link.stall_s if loss < self._link.loss else 0.0
-        return float(jitter * self._link.jitter_s / 2 + stall)
+        # Delay wanders slowly: what follows within a round trip is as late as what it follows.
+        # Drawn anew for each burst, order would make every message as late as its latest piece.
+        if start >= self._same_until:
+            self._same_until = start + rtt_s
+            self._jitter_s = float(jitter * self._link.jitter_s / 2)
+        return self._jitter_s + (self._link.stall_s if loss < self._link.loss else 0.0)
 
     async def _deliver(self, writer: StreamWriter) -> None:
         clock = asyncio.get_running_loop().time
         while True:
             arrival, piece = await self._pieces.get()
-            if (early := arrival - clock()) > 0:
+            if (early := arrival - clock() - _TICK_S) > 0:
                 await asyncio.sleep(early)
+            while clock() < arrival:
+                await asyncio.sleep(0)
             if not piece:
                 break
             writer.write(piece)

@@ -115,7 +115,7 @@ def latency_curves(rankings: pl.DataFrame) -> pl.DataFrame:
         for level, value in zip(LEVELS, _quantiles(own[column]), strict=True)
     ]
     schema = {"entry": pl.String, "link": pl.String, "share": pl.Float64, "ms": pl.Float64}
-    return pl.DataFrame(rows, schema=schema, orient="row").drop_nulls()
+    return pl.DataFrame(rows, schema=schema, orient="row").filter(pl.col("ms").is_finite())
 
 
 def _quantiles(seconds: pl.Series) -> list[float]:

@@ -250,7 +250,7 @@ async def test_the_same_seed_makes_the_same_luck() -> None:
 
     def arrivals(seed: int) -> list[float]:
         lane = Lane(link, Way.UP, 0.0, np.random.default_rng(seed))
-        return [lane._draw_late() for _ in range(20)]
+        return [lane._late(float(second), 0.1) for second in range(20)]
 
     assert arrivals(3) == arrivals(3) != arrivals(4)
 
@@ -287,3 +287,14 @@ async def test_the_process_says_where_it_listens_and_leaves_its_counts(tmp_path:
     assert code == 0
     assert connection["up"] == connection["down"] == {"taken": 5000, "delivered": 5000}
     assert [path.name for path in tmp_path.iterdir()] == ["counts.json"]
+
+
+async def test_pieces_that_follow_each_other_within_a_round_trip_are_equally_late() -> None:
+    loop = asyncio.get_running_loop()
+    lane = Lane(plain(rtt_s=0.1, jitter_s=10.0), Way.UP, loop.time(), np.random.default_rng(0))
+
+    for _ in range(5):
+        lane._send(b"x")
+
+    arrivals = [lane._pieces.get_nowait()[0] for _ in range(5)]
+    assert max(arrivals) - min(arrivals) < 0.05

@@ -62,6 +62,15 @@ def test_a_curve_is_made_of_quantiles(run: RunData) -> None:
     assert median == pytest.approx(1000 * of(run, "duet")["modelled_3g"].median(), rel=1e-5)  # type: ignore[operator]
 
 
+def test_an_entry_of_which_no_latency_is_known_has_no_curve(run: RunData) -> None:
+    unknown = run.rankings.with_columns(modelled_3g=pl.lit(None, pl.Float64))
+
+    curves = latency_curves(unknown)
+
+    assert "3g" not in curves["link"]
+    assert curves["ms"].is_finite().all()
+
+
 def test_shares_are_of_all_rankings_of_an_entry(run: RunData) -> None:
     found = shares(run.rankings, "decision").filter(entry="duet[codec=latent-i8] <b>&amp;")
 
