@@ -53,6 +53,7 @@ bench: $(STAMP) ## measure speed, links, memory and quality; prints ratios (an h
 	$(BIN)/python -m bench.gpu
 	$(BIN)/python -m bench.links
 	$(BIN)/python -m bench.memory
+	$(BIN)/python -m bench.memory_store
 	$(BIN)/python -m bench.quality
 
 clean: ## remove the environment and what runs left

@@ -71,7 +71,7 @@ async def listening(settings: ServeSettings) -> AsyncIterator[str]:
         bundles = Bundles(settings.bundles)
         server = aio.server(options=_options(settings))
         address = _bind(server, settings.listen)
-        journal = EventJournal(settings.journal_path)
+        journal = EventJournal(settings.journal_path, settings.history)
         ending.callback(journal.close)
         ledger = ending.enter_context(recording(settings.ledger))
         ending.push_async_callback(server.stop, settings.grace_s)

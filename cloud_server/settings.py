@@ -17,6 +17,9 @@ class ServeSettings(BaseSettings):
     bundles: Path = Field(description="Folder with bundles, their models and releases.")
     listen: str = Field("127.0.0.1:50051", description="HOST:PORT; port 0 takes a free one.")
     journal: Path | None = Field(None, description="Uploaded events; by default with the bundles.")
+    history: PositiveInt = Field(
+        1000, description="Newest uploaded events of each user that the cloud keeps."
+    )
     ledger: Path | None = Field(None, description="Parquet file to account for exchanges in.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where torch computes.")
     codec: Codec = Field(Codec.F16, description="How generated parameters travel.")

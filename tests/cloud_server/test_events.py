@@ -6,6 +6,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -33,6 +35,13 @@ while True:
 def life(first: int, last: int) -> EventBatch:
     """Events ``first`` to ``last - 1`` of a life in which event n takes item n + 1 at time n."""
     return EventBatch(first, [Event(n + 1, float(n)) for n in range(first, last)])
+
+
+def lives(lengths: dict[int, int]) -> pl.DataFrame:
+    """The whole lives of users, in no order; lengths in events."""
+    rows = [(user, n, n + 1, float(n)) for user, last in lengths.items() for n in range(last)]
+    frame = pl.DataFrame(rows, ["user", "seq", "item", "at"], orient="row")
+    return frame.cast({"user": pl.Int32, "seq": pl.Int32}).sample(fraction=1, shuffle=True, seed=0)
 
 
 @pytest.fixture
@@ -142,6 +151,147 @@ def test_what_was_acknowledged_survives_a_kill(tmp_path: Path) -> None:
         assert len(events) >= acknowledged[-1]
         assert events == list(life(0, len(events)).events)
     journal.close()
+
+
+@given(
+    st.lists(st.lists(st.tuples(st.sampled_from([1, 2]), st.integers(1, 7)), min_size=1)),
+    st.integers(1, 5),
+)
+def test_a_bounded_journal_ends_as_an_endless_one_does(
+    commits: list[list[tuple[int, int]]], keep: int
+) -> None:
+    endless, bounded = EventJournal(Path(":memory:")), EventJournal(Path(":memory:"), keep)
+    for commit in commits:
+        now = {user: endless.stored(user) for user, _ in commit}
+        uploads = [(user, life(max(0, now[user] - 2), now[user] + more)) for user, more in commit]
+
+        assert bounded.append(uploads) == endless.append(uploads)
+
+    for user in (1, 2):
+        everything = [entry for entry in endless if entry.user == user]
+        assert [entry for entry in bounded if entry.user == user] == everything[-keep:]
+        assert bounded.stored(user) == endless.stored(user)
+    endless.close()
+    bounded.close()
+
+
+def test_what_is_no_longer_kept_is_not_taken_again(tmp_path: Path) -> None:
+    journal = EventJournal(tmp_path / "journal.sqlite", keep=2)
+    journal.append([(1, life(0, 9))])
+
+    assert journal.append([(1, life(0, 3))]) == [9]
+    assert [entry.sequence for entry in journal] == [7, 8]
+    journal.close()
+
+
+def test_another_process_s_newer_events_bound_the_journal_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = EventJournal(tmp_path / "journal.sqlite", keep=2)
+    journal.append([(1, life(0, 9))])
+    monkeypatch.setattr(journal, "stored", lambda _: 4)
+
+    journal.append([(1, life(4, 6))])
+
+    assert [entry.sequence for entry in journal] == [7, 8]
+    journal.close()
+
+
+def test_older_events_go_in_the_commit_that_brings_newer_ones(tmp_path: Path) -> None:
+    journal = EventJournal(tmp_path / "journal.sqlite", keep=2)
+    statements: list[str] = []
+    journal._db.set_trace_callback(statements.append)
+
+    journal.append([(1, life(0, 9)), (2, life(0, 9))])
+
+    assert [word for word in statements if word.startswith(("BEGIN", "COMMIT"))] == [
+        "BEGIN ",
+        "COMMIT",
+    ]
+    journal.close()
+
+
+def test_a_journal_that_would_keep_nothing_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="keep 0 would forget"):
+        EventJournal(tmp_path / "journal.sqlite", keep=0)
+
+
+def test_the_newest_items_come_oldest_first_and_right_padded(journal: EventJournal) -> None:
+    journal.append([(3, life(0, 20)), (1, life(0, 2)), (2, life(0, 3))])
+
+    newest = journal.newest(np.array([2, 9, 3, 1, 3, -1]), 3)
+
+    assert newest.dtype == np.int64
+    assert newest.tolist() == [
+        [1, 2, 3],
+        [0, 0, 0],
+        [18, 19, 20],
+        [1, 2, 0],
+        [18, 19, 20],
+        [0, 0, 0],
+    ]
+    assert journal.newest(np.array([], np.int64), 3).shape == (0, 3)
+
+
+def test_a_bounded_journal_tells_no_more_than_it_keeps(tmp_path: Path) -> None:
+    journal = EventJournal(tmp_path / "journal.sqlite", keep=2)
+    journal.append([(1, life(0, 9))])
+
+    assert journal.newest(np.array([1]), 4).tolist() == [[8, 9, 0, 0]]
+    journal.close()
+
+
+@pytest.mark.parametrize("keep", [None, 1, 3, 100])
+def test_a_seeded_journal_is_one_to_which_all_was_appended(
+    tmp_path: Path, keep: int | None
+) -> None:
+    seeded = EventJournal(tmp_path / "seeded.sqlite", keep)
+    appended = EventJournal(tmp_path / "appended.sqlite", keep)
+
+    seeded.seed(lives({4: 7, 1: 2, 9: 30}))
+    appended.append([(4, life(0, 7)), (1, life(0, 2)), (9, life(0, 30))])
+
+    assert list(seeded) == list(appended)
+    assert seeded.append([(9, life(28, 33)), (5, life(0, 1))]) == [33, 1]
+    seeded.close()
+    appended.close()
+
+
+def test_a_seed_may_begin_late_in_a_life(journal: EventJournal) -> None:
+    journal.seed(lives({1: 9}).filter(pl.col("seq") >= 5))
+
+    assert [entry.sequence for entry in journal] == [5, 6, 7, 8]
+    assert journal.stored(1) == 9
+
+
+def test_nothing_may_be_enough_to_seed(journal: EventJournal) -> None:
+    journal.seed(lives({1: 9}).clear())
+
+    assert list(journal) == []
+
+
+def test_only_an_empty_journal_is_seeded(journal: EventJournal) -> None:
+    journal.append([(1, life(0, 2))])
+
+    with pytest.raises(BadSetting, match=r"journal\.sqlite holds events"):
+        journal.seed(lives({2: 3}))
+
+    assert [entry.user for entry in journal] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lives({1: 5, 2: 5}).filter((pl.col("user") == 1) | (pl.col("seq") != 3)),
+        pl.concat([lives({1: 5, 2: 5}), lives({2: 1})]),
+    ],
+    ids=["gap", "twice"],
+)
+def test_a_seed_with_wrong_numbers_is_refused(journal: EventJournal, wrong: pl.DataFrame) -> None:
+    with pytest.raises(ValueError, match="not numbered one after the other"):
+        journal.seed(wrong)
+
+    assert list(journal) == []
 
 
 def test_every_commit_reaches_the_disk(journal: EventJournal) -> None:

@@ -277,6 +277,21 @@ async def test_a_device_that_pings_every_second_is_not_cut_off(
             assert (await device.ask(refresh=Refresh(items=[1]))).overlay.slots
 
 
+async def test_the_cloud_keeps_as_many_events_of_a_user_as_it_is_told(
+    open_cloud: OpenCloud, root: Path, bundle: Bundle
+) -> None:
+    upload = Upload(items=[3, 4, 5, 6], times=[1.0, 2.0, 3.0, 4.0])
+    async with open_cloud(history=2) as cloud:
+        device = cloud.device()
+        await device.hello(bundle)
+        stored = (await device.ask(upload=upload)).stored.events_stored
+
+    assert stored == 4
+    journal = EventJournal(root / "journal.sqlite")
+    assert [entry.event.item for entry in journal] == [5, 6]
+    journal.close()
+
+
 def test_settings_come_from_options_then_the_environment(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
