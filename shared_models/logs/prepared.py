@@ -114,6 +114,11 @@ class PreparedLog:
             raise BadLog(f"{path} is damaged: prepare the log again") from error
 
 
+def taken(events: pl.DataFrame) -> pl.DataFrame:
+    """What users took: every event, but for what was shown to them in vain."""
+    return events.filter(pl.col("label") > 0) if "label" in events.columns else events
+
+
 def open_log(folder: Path) -> PreparedLog:
     """Open a prepared log.
 
