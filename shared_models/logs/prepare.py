@@ -14,7 +14,7 @@ from shared_models.logs.movielens import read_movielens
 from shared_models.logs.prepared import ABOUT, PARTS, PreparedLog, open_log, write_log
 from shared_models.logs.source import Source, numbered
 from shared_models.logs.splits import SPLITS, cut
-from shared_models.logs.synthetic import World, read_synthetic
+from shared_models.logs.worlds.groups import World, read_synthetic
 
 __all__ = ["SOURCES", "Columns", "cache_root", "open_or_prepare", "prepare"]
 

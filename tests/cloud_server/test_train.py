@@ -21,7 +21,7 @@ from shared_models.contract.errors import BadLog, PathMissing, RunFailed
 from shared_models.logs.prepare import prepare
 from shared_models.logs.prepared import PreparedLog
 from shared_models.logs.source import Source
-from shared_models.logs.synthetic import World, read_synthetic
+from shared_models.logs.worlds.groups import World, read_synthetic
 from shared_models.method import Batch, Method, Stage
 
 SETTINGS = TrainSettings(epochs=3, rows=64)

@@ -7,7 +7,7 @@ import pytest
 
 from shared_models.contract.errors import BadLog, PathMissing
 from shared_models.logs.movielens import read_movielens
-from shared_models.logs.synthetic import World, live, probabilities, read_synthetic
+from shared_models.logs.worlds.groups import World, live, probabilities, read_synthetic
 
 
 def test_the_same_seed_gives_the_same_world() -> None:
