@@ -12,6 +12,7 @@ from shared_models.contract.metrics import bootstrap_interval, evaluate
 from shared_models.logs.moments import Moments, replay_moments
 from shared_models.logs.prepare import prepare
 from shared_models.logs.prepared import PreparedLog, taken
+from shared_models.logs.worlds.trend import TrendWorld, read_trend
 from simulator.coordinator import Coordinator
 from simulator.replay import Account, Replay, Rules, Share, parts
 from simulator.windows import initial_windows
@@ -158,6 +159,26 @@ def test_moments_and_clicks_of_a_round_are_in_order_of_time(shown_log: PreparedL
     times = [[m.at for m in replay._round(part, Share(0, 1)).moments] for part in replay._parts]
 
     assert [sorted(each) for each in times] == times
+
+
+def test_a_trend_s_clicks_are_a_round_older_than_the_requests_that_they_explain(
+    tmp_path: Path,
+) -> None:
+    world = TrendWorld(communities=3, neighbours=2, steps=2, periods=20)
+    moments = replay_moments(prepare(read_trend(world), "global-time", tmp_path / "log"))
+    asked = world.communities * world.steps
+    replay = Replay(moments, {}, make_bundle(), Rules(round_events=asked))
+
+    rounds = [replay._round(part, Share(0, 1)).moments for part in replay._parts]
+
+    # Four periods are replayed; what is clicked in one comes before its requests, a round earlier.
+    clicked, shown = world.users * (1 + world.clicks), asked
+    kinds = [[moment.behaviour_only for moment in each] for each in rounds]
+    assert kinds == [
+        [True] * clicked,
+        *[[False] * shown + [True] * clicked] * 3,
+        [False] * shown,
+    ]
 
 
 async def test_a_process_that_dies_ends_the_run_at_once(crowd: Crowd, moments: Moments) -> None:
