@@ -21,7 +21,7 @@ from cloud_server.dataset import Behaviour
 from shared_models.contract.tensors import Int64Array
 from shared_models.control import OUTPUTS, Calibration
 from shared_models.layers.sequence import cut_windows
-from shared_models.logs.prepared import PreparedLog
+from shared_models.logs.prepared import PreparedLog, targets
 
 Float64Array = NDArray[np.float64]
 USERS: Final = 500
@@ -85,7 +85,7 @@ def _windows(log: PreparedLog, uplink: int) -> Iterator[torch.Tensor]:
 def _several(events: pl.DataFrame) -> pl.DataFrame:
     """Users with two events and more that have something before them: ``user, seqs``."""
     newest = pl.col("seq").sort().tail(EVENTS).alias("seqs")
-    by_user = events.filter(pl.col("seq") > 0).group_by("user").agg(newest).sort("user")
+    by_user = targets(events).filter(pl.col("seq") > 0).group_by("user").agg(newest).sort("user")
     users = by_user.filter(pl.col("seqs").list.len() > 1)
     return users.sample(min(USERS, len(users)), seed=0)
 

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from shared_models.contract.tensors import Float32Array, Int64Array
-from shared_models.logs.prepared import PreparedLog
+from shared_models.logs.prepared import PreparedLog, targets
 from shared_models.method import Batch
 
 
@@ -111,6 +111,8 @@ class Negatives:
 class Dataset:
     """The rows of one log, as batches for a method that wants H items of history.
 
+    Mere behaviour is history and never a target, except in `sequences`, which are nothing else.
+
     Args:
         log: prepared.
         history: H.
@@ -120,8 +122,8 @@ class Dataset:
     def __init__(self, log: PreparedLog, history: int, device: torch.device) -> None:
         self._history, self._device = history, device
         self._labelled = "label" in log.train.columns
-        self._train = log.train.filter(pl.col("seq") > 0) if not self._labelled else log.train
-        self._validation = log.validation
+        self._train = targets(log.train if self._labelled else log.train.filter(pl.col("seq") > 0))
+        self._validation = targets(log.validation)
         self._negatives = Negatives(log.train, log.items)
         self.behaviour = Behaviour.of(log.events, log.users)
         self._learnt = Behaviour.of(log.train, log.users)

@@ -1,7 +1,7 @@
 """Takes a simulation's orders. It stands where in production the app is; devices do not see it.
 
 An order for a moment holds the candidates and what the user took. The device ranks the first, and
-learns the second only afterwards.
+learns the second only afterwards. Where nothing was shown, it only learns what was taken.
 """
 
 import asyncio
@@ -64,7 +64,7 @@ class Run:
         self._catalogue: Int64Array = np.arange(1, items + 1, dtype=np.int64)
 
     async def play(self, part: plane.Round) -> None:
-        """Rank every moment of a round: users side by side, each user's moments in order."""
+        """Live through a round: users side by side, each user's moments in order."""
         self._cloud.round = part.number
         by_user: dict[int, list[plane.Moment]] = {}
         for moment in part.moments:
@@ -94,14 +94,23 @@ class Run:
 
     async def _play_moment(self, moment: plane.Moment, page: Page) -> None:
         device = self._host.device(moment.user)
+        if moment.behaviour_only:
+            await self._reveal(moment, device)
+            return
         candidates = self._candidates(moment)
         start = self._clock()
         ranking = await device.rank(candidates, moment.at)
-        seconds, learning = self._clock() - start, 0.0
+        seconds = self._clock() - start
+        learning = await self._reveal(moment, device)
+        page.add(moment.index, ranking, seconds, learning)
+
+    async def _reveal(self, moment: plane.Moment, device: DeviceClient) -> float:
+        """Tell ``device`` what its user took; seconds that it then learned."""
+        learning = 0.0
         for item in moment.outcome:
             await device.observe(Event(item, moment.at))
             learning += self._learned(device)
-        page.add(moment.index, ranking, seconds, learning)
+        return learning
 
     def _learned(self, device: DeviceClient) -> float:
         """Let ``device`` learn, and say how long it took; uploading is no part of it."""

@@ -3,12 +3,16 @@
 The log is cut into rounds of consecutive moments, in virtual time. Each process gets the moments
 of its own users, ranks, and only then learns what the user took. Where the cloud reads across
 users, every process ends a round before any begins the next one.
+
+What users take by themselves belongs to the round before, so that whoever reads across users finds
+it at the next ranking; what they take before the first ranking is a round of its own.
 """
 
 import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -43,11 +47,13 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A round: moments ``start`` to ``stop`` of the log."""
+    """A round: moments ``start`` to ``stop``, clicks ``first_click`` to ``last_click``."""
 
     number: int
     start: int
     stop: int
+    first_click: int = 0
+    last_click: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +65,18 @@ class Account:
     done: RunDone
 
 
-def parts(moments: int, round_events: int) -> list[Part]:
-    """Rounds of ``round_events`` consecutive moments; the last one may be shorter."""
-    starts = range(0, moments, round_events)
-    return [
-        Part(number, start, min(start + round_events, moments))
-        for number, start in enumerate(starts, start=1)
-    ]
+def parts(moments: Moments, round_events: int) -> list[Part]:
+    """Rounds of ``round_events`` consecutive moments; the last one may be shorter.
+
+    Where clicks come before the first moment, they have a round without moments.
+    """
+    place_K = moments.clicks.place
+    stops = [*range(round_events, len(moments), round_events), len(moments)]
+    if (place_K == 0).any():
+        stops.insert(0, 0)
+    clicks = np.searchsorted(place_K, stops, "right").tolist()
+    spans = zip(pairwise([0, *stops]), pairwise([0, *clicks]), strict=True)
+    return [Part(number, *own, *mere) for number, (own, mere) in enumerate(spans, start=1)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +113,7 @@ class Replay:
         self.tally = Tally(moments)
         self._moments, self._windows, self._bundle = moments, windows, bundle
         self._rules, self._on_report = rules, on_report
-        self._parts = parts(len(moments), rules.round_events)
+        self._parts = parts(moments, rules.round_events)
         self._traffic: dict[int, tuple[int, int]] = {}
 
     @property
@@ -166,10 +177,23 @@ class Replay:
         return Begin(method=method, settings=self._rules.device, windows=windows)
 
     def _round(self, part: Part, share: Share) -> Round:
-        chosen = share.of(self._moments.user[part.start : part.stop]) + part.start
-        return Round(
-            number=part.number,
-            moments=[self._moment(part, moment) for moment in chosen.tolist()],
+        log, clicks = self._moments, self._moments.clicks
+        moment_M = share.of(log.user[part.start : part.stop]) + part.start
+        click_K = share.of(clicks.user[part.first_click : part.last_click]) + part.first_click
+        lived = [
+            *(self._click(click) for click in click_K.tolist()),
+            *(self._moment(part, moment) for moment in moment_M.tolist()),
+        ]
+        order = np.argsort(np.append(clicks.place[click_K], moment_M), kind="stable")
+        return Round(number=part.number, moments=[lived[index] for index in order.tolist()])
+
+    def _click(self, click: int) -> Moment:
+        clicks = self._moments.clicks
+        return Moment(
+            user=clicks.user[click],
+            at=clicks.at[click],
+            outcome=[clicks.item[click]],
+            behaviour_only=True,
         )
 
     def _moment(self, part: Part, moment: int) -> Moment:

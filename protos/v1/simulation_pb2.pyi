@@ -660,14 +660,17 @@ class Moment(_message.Message):
     AT_FIELD_NUMBER: _builtins.int
     CANDIDATES_FIELD_NUMBER: _builtins.int
     OUTCOME_FIELD_NUMBER: _builtins.int
+    BEHAVIOUR_ONLY_FIELD_NUMBER: _builtins.int
     index: _builtins.int
-    """Index in the round."""
+    """Index in the round; of mere behaviour 0."""
     user: _builtins.int
     """The user."""
     at: _builtins.float
     """Virtual time in seconds."""
     candidates: _builtins.bytes
     """Little-endian int32 item ids in shuffled order; empty: the full catalogue."""
+    behaviour_only: _builtins.bool
+    """Nothing was shown: the device does not rank and is told the outcome at once."""
     @_builtins.property
     def outcome(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """What the user took, revealed to the device only after it ranked."""
@@ -680,10 +683,11 @@ class Moment(_message.Message):
         at: _builtins.float = ...,
         candidates: _builtins.bytes = ...,
         outcome: _abc.Iterable[_builtins.int] | None = ...,
+        behaviour_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "candidates", b"candidates", "index", b"index", "outcome", b"outcome", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "behaviour_only", b"behaviour_only", "candidates", b"candidates", "index", b"index", "outcome", b"outcome", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

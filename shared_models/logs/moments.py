@@ -1,8 +1,8 @@
 """The moments of a log at which a device ranks, with their candidates and what the user took."""
 
-# Shapes: M moments, S candidates of all moments together, C of the largest one.
+# Shapes: M moments, S candidates of all moments together, C of the largest one, K clicks.
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Final
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from shared_models.contract.errors import BadSetting, UnknownName
 from shared_models.contract.tensors import Int64Array
-from shared_models.logs.prepared import Part, PreparedLog
+from shared_models.logs.prepared import Part, PreparedLog, targets
 from shared_models.logs.splits import SPLITS
 
 NEGATIVES: Final = 99
@@ -23,8 +23,42 @@ _MOST_SCORES: Final = 200_000_000
 
 
 @dataclass(frozen=True, slots=True)
+class Clicks:
+    """What users took without having been shown anything, in order of virtual time.
+
+    Attributes:
+        user: int64 (K,).
+        at: float64 (K,), seconds.
+        seq: int64 (K,), number of the event in the user's life.
+        item: int64 (K,).
+        place: int64 (K,), how many moments come before; there is always one after.
+    """
+
+    user: Int64Array
+    at: NDArray[np.float64]
+    seq: Int64Array
+    item: Int64Array
+    place: Int64Array
+
+    @classmethod
+    def none(cls) -> "Clicks":
+        """Of a log that knows only what was shown, or only what was taken."""
+        empty = np.zeros(0, np.int64)
+        return cls(empty, np.zeros(0), empty, empty, empty)
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+    def between(self, start: int, stop: int) -> "Clicks":
+        """Those before moments ``start`` to ``stop - 1``, placed among these."""
+        own = slice(*np.searchsorted(self.place, [start, stop]).tolist())
+        place = self.place[own] - start
+        return Clicks(self.user[own], self.at[own], self.seq[own], self.item[own], place)
+
+
+@dataclass(frozen=True, slots=True)
 class Moments:
-    """Ranking tasks in order of virtual time.
+    """Ranking tasks in order of virtual time, and what users took by themselves before them.
 
     Attributes:
         user: int64 (M,).
@@ -33,6 +67,7 @@ class Moments:
         sizes: int64 (M,), candidates of each moment.
         candidates: int64 (S,), shuffled within each moment, one moment after the other.
         labels: bool (S,), true where the user took it.
+        clicks: behaviour that only becomes history.
     """
 
     user: Int64Array
@@ -41,12 +76,13 @@ class Moments:
     sizes: Int64Array
     candidates: Int64Array
     labels: NDArray[np.bool_]
+    clicks: Clicks = field(default_factory=Clicks.none)
 
     def __len__(self) -> int:
         return len(self.user)
 
     def __getitem__(self, chosen: slice) -> "Moments":
-        """Consecutive moments."""
+        """Consecutive moments, with the clicks between them and just before."""
         start, stop, _ = chosen.indices(len(self))
         ends = np.concatenate([[0], np.cumsum(self.sizes)])
         rows = slice(int(ends[start]), int(ends[max(start, stop)]))
@@ -57,6 +93,7 @@ class Moments:
             self.sizes[chosen],
             self.candidates[rows],
             self.labels[rows],
+            self.clicks.between(start, stop),
         )
 
     def padded(self) -> tuple[Int64Array, NDArray[np.bool_]]:
@@ -74,7 +111,8 @@ def replay_moments(
 
     In a next-item log each event that has a history is a moment: the item taken, among ``99``
     uniform ones that its user never takes anywhere in the log (or the full catalogue). In a log
-    of labelled exposures each request is one, with the items that were shown.
+    of labelled exposures each request is one, with the items that were shown; mere behaviour is
+    none, and stands in ``clicks``.
 
     Raises:
         UnknownName: ``candidates`` is neither ``shortlist-100`` nor ``full``.
@@ -84,11 +122,12 @@ def replay_moments(
         raise UnknownName("candidates", candidates, CANDIDATES)
     events = {"train": log.train, "validation": log.validation, "test": log.test}[part]
     if log.task == "labelled-exposures":
-        return _in_time(_shown(events))
-    targets = events.filter(pl.col("seq") > 0)
+        moments = _in_time(_shown(targets(events)))
+        return replace(moments, clicks=_clicks(events, moments))
+    with_history = events.filter(pl.col("seq") > 0)
     if candidates == FULL:
-        return _in_time(_catalogue(targets, log.items))
-    return _in_time(_shortlists(targets, _touched(log), log.items, data_seed))
+        return _in_time(_catalogue(with_history, log.items))
+    return _in_time(_shortlists(with_history, _touched(log), log.items, data_seed))
 
 
 def protocol_name(log: PreparedLog, candidates: str, data_seed: int) -> str:
@@ -191,9 +230,28 @@ def _shown(events: pl.DataFrame) -> Moments:
     )
 
 
+def _clicks(events: pl.DataFrame, moments: Moments) -> Clicks:
+    """The behaviour among ``events`` that has a moment after it."""
+    mere = events.filter(pl.col("request") < 0)
+    user, seq, item = (mere[name].to_numpy().astype(np.int64) for name in ("user", "seq", "item"))
+    at = mere["at"].to_numpy()
+    order = _time_order(
+        np.append(moments.at, at), np.append(moments.user, user), np.append(moments.seq, seq)
+    )
+    clicks = np.flatnonzero(order >= len(moments))
+    place = np.searchsorted(np.flatnonzero(order < len(moments)), clicks)
+    early = place < len(moments)
+    chosen = order[clicks[early]] - len(moments)
+    return Clicks(user[chosen], at[chosen], seq[chosen], item[chosen], place[early])
+
+
+def _time_order(at: NDArray[np.float64], user: Int64Array, seq: Int64Array) -> Int64Array:
+    """By time; of equal times the smaller user first, then the smaller seq."""
+    return np.lexsort((seq, user, at))
+
+
 def _in_time(moments: Moments) -> Moments:
-    """``moments`` in order of time; of equal times the smaller user first, then the smaller seq."""
-    order = np.lexsort((moments.seq, moments.user, moments.at))
+    order = _time_order(moments.at, moments.user, moments.seq)
     sizes = moments.sizes[order]
     starts = (np.cumsum(moments.sizes) - moments.sizes)[order]
     within = np.arange(int(sizes.sum())) - np.repeat(np.cumsum(sizes) - sizes, sizes)

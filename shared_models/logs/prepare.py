@@ -14,13 +14,17 @@ from shared_models.logs.movielens import read_movielens
 from shared_models.logs.prepared import ABOUT, PARTS, PreparedLog, open_log, write_log
 from shared_models.logs.source import Source, numbered
 from shared_models.logs.splits import SPLITS, cut
-from shared_models.logs.synthetic import World, read_synthetic
+from shared_models.logs.worlds.groups import World, read_synthetic
+from shared_models.logs.worlds.memory import MemoryWorld, read_memory
+from shared_models.logs.worlds.trend import TrendWorld, read_trend
 
 __all__ = ["SOURCES", "Columns", "cache_root", "open_or_prepare", "prepare"]
 
 SOURCES: Final[Mapping[str, Callable[[], Source]]] = {
     "movielens-100k": lambda: read_movielens(cache_root()),
     "synthetic": lambda: read_synthetic(World()),
+    "synthetic-memory": lambda: read_memory(MemoryWorld()),
+    "synthetic-trend": lambda: read_trend(TrendWorld()),
 }
 
 
@@ -33,7 +37,7 @@ def open_or_prepare(log: str, columns: Columns, split: str) -> PreparedLog:
     """The prepared log of a known name, of a file, or of a folder that is one already.
 
     Args:
-        log: ``movielens-100k``, ``synthetic``, a CSV or Parquet file, or a prepared log's folder.
+        log: one of `SOURCES`, a CSV or Parquet file, or a prepared log's folder.
         columns: which columns of a file hold what.
         split: ``user-tail``, ``global-time`` or ``leave-one-out``; a prepared log has its own.
 

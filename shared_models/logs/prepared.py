@@ -5,7 +5,9 @@ A folder with ``train.parquet``, ``validation.parquet``, ``test.parquet``, ``ite
 
 - ``user`` int32, 0 to U-1; ``item`` int32, 1 to V (0 stands for no item);
 - ``at`` float64, seconds; ``seq`` int32, number of the event in the user's life, over all parts;
-- labelled exposures also have ``label`` float32 and ``request`` int64.
+- labelled exposures also have ``label`` float32 and ``request`` int64. A request below 0 is one
+  event of behaviour: the user took the item (label 1) without having been shown any. It is part of
+  histories, and nothing to learn to predict or to be judged by.
 
 ``items`` and ``users`` map the numbers back to the raw ids (``raw``, text) and hold features.
 """
@@ -112,6 +114,16 @@ class PreparedLog:
             return pl.read_parquet(path)
         except pl.exceptions.PolarsError as error:
             raise BadLog(f"{path} is damaged: prepare the log again") from error
+
+
+def taken(events: pl.DataFrame) -> pl.DataFrame:
+    """What users took: every event, but for what was shown to them in vain."""
+    return events.filter(pl.col("label") > 0) if "label" in events.columns else events
+
+
+def targets(events: pl.DataFrame) -> pl.DataFrame:
+    """What a model may be asked to predict: every event, but for mere behaviour."""
+    return events.filter(pl.col("request") >= 0) if "request" in events.columns else events
 
 
 def open_log(folder: Path) -> PreparedLog:

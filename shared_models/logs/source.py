@@ -15,7 +15,8 @@ class Source:
     Attributes:
         name: of the log.
         events: ``user``, ``item`` (any type), ``at`` (float64 seconds), in the file's order; for
-            labelled exposures also ``label`` and ``request``.
+            labelled exposures also ``label`` and ``request``, which is at least 0, or null for
+            behaviour: an item that the user took without having been shown any.
         items: ``raw`` (text) and item features, or None.
         users: ``raw`` (text) and user features, or None.
         truth: what is known of a synthetic world.
@@ -59,7 +60,9 @@ def numbered(source: Source) -> tuple[pl.DataFrame, dict[str, pl.DataFrame]]:
     )
     if extra:
         dense = dense.with_columns(
-            pl.col("label").cast(pl.Float32), pl.col("request").cast(pl.Int64)
+            pl.col("label").cast(pl.Float32),
+            # Each on its own: what is grouped by request must not throw behaviour together.
+            pl.coalesce(pl.col("request").cast(pl.Int64), -1 - pl.col("seq").cast(pl.Int64)),
         )
     tables = {
         "items": _with_features(items, source.items),

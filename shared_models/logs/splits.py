@@ -7,7 +7,7 @@ from typing import Final, Literal
 import polars as pl
 
 from shared_models.contract.errors import TooSmall, UnknownName
-from shared_models.logs.prepared import PARTS
+from shared_models.logs.prepared import PARTS, targets
 
 SplitName = Literal["user-tail", "global-time", "leave-one-out"]
 TRAIN_SHARE: Final = 0.7
@@ -89,7 +89,7 @@ def cut(events: pl.DataFrame, split: str) -> dict[str, pl.DataFrame]:
 
     Raises:
         UnknownName: no such split.
-        TooSmall: a part would be empty.
+        TooSmall: a part would hold nothing to predict.
     """
     if split not in SPLITS:
         raise UnknownName("split", split, SPLITS)
@@ -100,7 +100,7 @@ def cut(events: pl.DataFrame, split: str) -> dict[str, pl.DataFrame]:
         name: marked.filter(pl.col("part") == number).drop("part", "moment")
         for number, name in enumerate(PARTS)
     }
-    empty = [name for name, part in parts.items() if part.is_empty()]
+    empty = [name for name, part in parts.items() if targets(part).is_empty()]
     if empty:
         raise TooSmall(
             f"{len(events)} events leave nothing for {' and '.join(empty)} under {split}: "

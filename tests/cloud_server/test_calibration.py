@@ -7,9 +7,10 @@ import polars as pl
 import pytest
 from torch import Tensor, nn
 
-from cloud_server.calibration import calibrated, thresholds
+from cloud_server.calibration import _windows, calibrated, thresholds
 from shared_models.logs.prepare import prepare
 from shared_models.logs.source import Source
+from tests.shared_models.logs.conftest import make_shown_source
 
 EVENTS = 60
 
@@ -70,6 +71,17 @@ def test_calibration_never_reads_the_test_part(tmp_path: Path) -> None:
     assert max(controller.newest) == seen_before_validation_ends
     assert set(found) == {"change", "gain"}
     assert np.isfinite([*found["change"], *found["gain"]]).all()
+
+
+def test_only_rankings_are_played_for_thresholds(tmp_path: Path) -> None:
+    log = prepare(make_shown_source(), "user-tail", tmp_path / "log")
+
+    windows = list(_windows(log, uplink=2))
+
+    # Both items before each ranking were clicked by the user; after a ranking there is another.
+    clicked = log.item_table.filter(pl.col("raw").cast(int) < 100)["item"]
+    assert len(windows) == 4
+    assert {item for each in windows for item in each.ravel().tolist()} <= set(clicked)
 
 
 def test_thresholds_come_from_events_that_the_controller_was_not_trained_on(

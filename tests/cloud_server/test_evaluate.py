@@ -12,7 +12,7 @@ from shared_models.contract.errors import UnknownName
 from shared_models.logs.moments import FULL, SHORTLIST, replay_moments
 from shared_models.logs.prepare import prepare
 from shared_models.logs.prepared import PreparedLog
-from shared_models.logs.synthetic import World, read_synthetic
+from shared_models.logs.worlds.groups import World, read_synthetic
 
 
 @pytest.fixture(scope="module")

@@ -19,10 +19,11 @@ from cloud_server.train import PROGRESS, Epoch, Progress, train
 from shared_models.catalog import load_method, resolve
 from shared_models.contract.errors import BadLog, PathMissing, RunFailed
 from shared_models.logs.prepare import prepare
-from shared_models.logs.prepared import PreparedLog
+from shared_models.logs.prepared import PreparedLog, targets
 from shared_models.logs.source import Source
-from shared_models.logs.synthetic import World, read_synthetic
+from shared_models.logs.worlds.groups import World, read_synthetic
 from shared_models.method import Batch, Method, Stage
+from tests.shared_models.logs.conftest import make_shown_source
 
 SETTINGS = TrainSettings(epochs=3, rows=64)
 GATE = [1, 2, 3]
@@ -243,6 +244,22 @@ def test_labelled_exposures_train_on_what_was_shown(tmp_path: Path) -> None:
     assert all(0 <= epoch.validation_auc <= 1 for epoch in watcher.epochs)
     batch = next(iter(Dataset(labelled, 5, torch.device("cpu")).epoch(rng, 8, 4)))
     assert batch.candidates_BC.shape == (8, 1)
+
+
+def test_mere_behaviour_is_history_and_never_a_row(tmp_path: Path) -> None:
+    log = prepare(make_shown_source(), "user-tail", tmp_path / "log")
+    data, rng = Dataset(log, 3, torch.device("cpu")), np.random.default_rng(0)
+
+    rows = [*data.epoch(rng, 8, 4), *data.validation(1000, 4)]
+
+    clicked = log.item_table.filter(pl.col("raw").cast(int) < 100)["item"]
+    asked = torch.cat([batch.candidates_BC.ravel() for batch in rows])
+    assert not set(asked.tolist()) & set(clicked)
+    assert len(asked) == len(targets(log.train)) + len(targets(log.validation))
+    assert data.steps(8) == -(-len(targets(log.train)) // 8)
+    newest = torch.cat([batch.history_BH[:, -2:] for batch in rows])
+    assert set(newest.ravel().tolist()) <= set(clicked)
+    assert set(newest.ravel().tolist()) >= set(clicked[:8])
 
 
 def test_a_checkpoint_is_whole_or_absent_and_junk_is_refused(tmp_path: Path) -> None:

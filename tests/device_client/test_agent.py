@@ -136,6 +136,31 @@ async def test_no_candidates_mean_the_whole_catalogue(
     np.testing.assert_allclose(scores[0], wanted, atol=1e-5)
 
 
+async def test_mere_behaviour_is_observed_without_a_ranking_or_an_ask(
+    bundle: Bundle, settings: DeviceSettings
+) -> None:
+    click = plane.Moment(user=1, at=0.5, outcome=[7], behaviour_only=True)
+    stranger = plane.Moment(user=2, at=0.6, outcome=[8], behaviour_only=True)
+    part = [click, moment(0, 1, [3, 9], (3,)), stranger]
+    script = Script(begin(windows={1: [1, 2]}), round_of(1, *part), END, LEAVE)
+
+    servicer = await follow(script, bundle, settings)
+
+    scores = scores_by_moment(script, {0: 2})
+    np.testing.assert_allclose(scores[0], expected_scores([1, 2, 7], [3, 9], head(0.5)), atol=1e-5)
+    assert [ask.at for ask in servicer.asks] == [0.0]
+
+
+async def test_mere_behaviour_is_uploaded(settings: DeviceSettings) -> None:
+    click = plane.Moment(user=1, outcome=[7], behaviour_only=True)
+    script = Script(begin(), round_of(1, click, moment(0, 1, [3], (4,))), END, LEAVE)
+
+    servicer = await follow(script, build_bundle(uploads=True), settings)
+
+    uploads = [ask.upload for ask in servicer.asks if ask.HasField("upload")]
+    assert [list(upload.items) for upload in uploads] == [[7, 4]]
+
+
 async def test_settings_of_the_run_are_obeyed(bundle: Bundle, settings: DeviceSettings) -> None:
     part = [moment(index, 1, [3], (4,)) for index in range(7)]
     rule = '{"refresh": {"rule": "every-n", "every": 3}}'

@@ -114,7 +114,12 @@ class FakeDevices:
         if part.number == self.dies_in_round:
             raise asyncio.CancelledError
         self.rounds.append(part.number)
-        reports = [Report(rankings=self._ranking(moment)) for moment in part.moments]
+        reports = []
+        for moment in part.moments:
+            if moment.behaviour_only:
+                self.seen[moment.user].extend(moment.outcome)
+            else:
+                reports.append(Report(rankings=self._ranking(moment)))
         return [*reports, Report(round_done=RoundDone(round=part.number, bytes_up=1))]
 
     def _ranking(self, moment: Moment) -> Rankings:

@@ -2,19 +2,31 @@
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 
+import polars as pl
 import pytest
 
 from shared_models.contract.errors import RunFailed
 from shared_models.contract.metrics import bootstrap_interval, evaluate
-from shared_models.logs.moments import Moments
+from shared_models.logs.moments import Moments, replay_moments
+from shared_models.logs.prepare import prepare
+from shared_models.logs.prepared import PreparedLog, taken
+from shared_models.logs.worlds.trend import TrendWorld, read_trend
 from simulator.coordinator import Coordinator
 from simulator.replay import Account, Replay, Rules, Share, parts
+from simulator.windows import initial_windows
+from tests.shared_models.logs.conftest import make_shown_source
 from tests.simulator.conftest import USERS, FakeDevices, make_bundle, make_moments
 
 Crowd = Callable[..., list[FakeDevices]]
 WINDOWS = {user: [user + 1, 2 * user + 1] for user in range(USERS)}
 RULES = Rules(round_events=25, device='{"rule":"never"}')
+
+
+@pytest.fixture
+def shown_log(tmp_path: Path) -> PreparedLog:
+    return prepare(make_shown_source(), "user-tail", tmp_path / "shown")
 
 
 async def play(
@@ -94,7 +106,7 @@ async def test_rounds_meet_at_a_barrier_where_the_cloud_reads_across_users(
         crowd(coordinator.address, 3, bundle, on_round=lambda _, number: seen.append(number))
         await replay.play(await coordinator.gathered(3, 10))
 
-    assert len(seen) == 3 * len(parts(len(moments), RULES.round_events))
+    assert len(seen) == 3 * len(parts(moments, RULES.round_events))
     assert seen == sorted(seen), "a process began a round before another ended the one before it"
 
 
@@ -105,6 +117,68 @@ def test_a_whole_catalogue_is_not_sent() -> None:
 
     assert {moment.candidates for moment in order.moments} == {b""}
     assert [len(moment.outcome) for moment in order.moments] == [1] * 20
+
+
+async def test_mere_behaviour_is_observed_in_its_place_and_not_ranked(
+    crowd: Crowd, shown_log: PreparedLog
+) -> None:
+    moments = replay_moments(shown_log)
+    replay = Replay(moments, initial_windows(shown_log, moments, 1000), make_bundle(), RULES)
+
+    async with Coordinator() as coordinator:
+        fakes = crowd(coordinator.address, 2, make_bundle())
+        await replay.play(await coordinator.gathered(2, 10))
+
+    lives = taken(shown_log.events).filter(pl.col("at") <= moments.at[-1])
+    expected = dict(lives.group_by("user").agg("item").iter_rows())
+    assert {user: items for fake in fakes for user, items in fake.seen.items()} == expected
+    assert len(replay.tally.frame()) == len(moments)
+
+
+def test_what_users_take_by_themselves_belongs_to_the_round_before(shown_log: PreparedLog) -> None:
+    moments = replay_moments(shown_log)
+    replay = Replay(moments, {}, make_bundle(), Rules(round_events=4))
+
+    rounds = [replay._round(part, Share(0, 1)) for part in replay._parts]
+
+    first, second, *_ = moments.at[::4]
+    clicks, shown = (
+        [[m.at for m in r.moments if m.behaviour_only is mere] for r in rounds]
+        for mere in (True, False)
+    )
+    assert [r.number for r in rounds] == [1, 2, 3, 4, 5]
+    assert shown == [[], *moments.at.reshape(-1, 4).tolist()]
+    assert clicks[0] == [at for at in moments.clicks.at if at < first]
+    assert clicks[1] == [at for at in moments.clicks.at if first < at < second]
+    assert sum(map(len, clicks)) == len(moments.clicks)
+
+
+def test_moments_and_clicks_of_a_round_are_in_order_of_time(shown_log: PreparedLog) -> None:
+    replay = Replay(replay_moments(shown_log), {}, make_bundle(), Rules(round_events=9))
+
+    times = [[m.at for m in replay._round(part, Share(0, 1)).moments] for part in replay._parts]
+
+    assert [sorted(each) for each in times] == times
+
+
+def test_a_trend_s_clicks_are_a_round_older_than_the_requests_that_they_explain(
+    tmp_path: Path,
+) -> None:
+    world = TrendWorld(communities=3, neighbours=2, steps=2, periods=20)
+    moments = replay_moments(prepare(read_trend(world), "global-time", tmp_path / "log"))
+    asked = world.communities * world.steps
+    replay = Replay(moments, {}, make_bundle(), Rules(round_events=asked))
+
+    rounds = [replay._round(part, Share(0, 1)).moments for part in replay._parts]
+
+    # Four periods are replayed; what is clicked in one comes before its requests, a round earlier.
+    clicked, shown = world.users * (1 + world.clicks), asked
+    kinds = [[moment.behaviour_only for moment in each] for each in rounds]
+    assert kinds == [
+        [True] * clicked,
+        *[[False] * shown + [True] * clicked] * 3,
+        [False] * shown,
+    ]
 
 
 async def test_a_process_that_dies_ends_the_run_at_once(crowd: Crowd, moments: Moments) -> None:
@@ -143,7 +217,7 @@ async def test_a_process_that_runs_another_bundle_is_refused(
 
 
 def test_rounds_cover_the_log_in_order() -> None:
-    cut = parts(10, 4)
+    cut = parts(make_moments(10), 4)
 
     assert [(part.number, part.start, part.stop) for part in cut] == [
         (1, 0, 4),

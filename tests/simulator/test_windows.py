@@ -6,8 +6,10 @@ import numpy as np
 import polars as pl
 
 from shared_models.logs.moments import Moments, replay_moments
+from shared_models.logs.prepare import prepare
 from shared_models.logs.prepared import PreparedLog, write_log
 from simulator.windows import initial_windows
+from tests.shared_models.logs.conftest import make_shown_source
 
 EVENTS = 20
 
@@ -78,3 +80,21 @@ def test_only_what_was_taken_counts_where_a_log_holds_exposures(tmp_path: Path) 
     windows = initial_windows(log, replay_moments(log), 3)
 
     assert windows[0] == [10, 12, 14]
+
+
+def test_a_window_ends_before_the_first_click_and_who_only_clicks_has_one(tmp_path: Path) -> None:
+    log = prepare(make_shown_source(), "user-tail", tmp_path / "log")
+    moments = replay_moments(log)
+
+    windows = initial_windows(log, moments, 3)
+
+    names = log.item_table["raw"]
+    raw = {user: [names[item - 1] for item in items] for user, items in windows.items()}
+    # At step 15 user 0 took the first of the three items that were shown; user 4 is shown none.
+    assert raw == {
+        0: ["0", "1", "100"],
+        1: ["10", "11", "100"],
+        2: ["20", "21", "100"],
+        3: ["30", "31", "100"],
+        4: ["41", "40", "41"],
+    }

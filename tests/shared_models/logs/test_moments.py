@@ -139,3 +139,53 @@ def test_requests_that_interleave_in_one_second_keep_their_own_rows(tmp_path: Pa
     by_moment = moments.labels.reshape(-1, 3)
     assert (by_moment.all(axis=1) ^ ~by_moment.any(axis=1)).all()
     assert by_moment.all(axis=1).sum() == len(moments) / 2
+
+
+def test_behaviour_is_no_moment_but_a_click_before_the_next_one(shown_log: PreparedLog) -> None:
+    moments = replay_moments(shown_log)
+
+    clicks = moments.clicks
+    assert set(moments.sizes) == {3}
+    assert set(clicks.user) == {0, 1, 2, 3, 4}
+    assert (np.diff(clicks.at) >= 0).all()
+    later = [int((moments.at < at).sum()) for at in clicks.at]
+    assert clicks.place.tolist() == later
+    known = shown_log.events.select("user", "seq", "item").rows()
+    assert set(zip(clicks.user, clicks.seq, clicks.item, strict=True)) < set(known)
+
+
+def test_every_event_of_a_part_is_shown_or_clicked_until_the_last_moment(
+    shown_log: PreparedLog,
+) -> None:
+    moments = replay_moments(shown_log)
+
+    last = moments.at[-1]
+    events = shown_log.test.filter(pl.col("at") <= last)
+    assert len(moments.candidates) + len(moments.clicks) == len(events)
+
+
+def test_of_the_same_second_the_smaller_user_s_click_comes_first(tmp_path: Path) -> None:
+    rows = [
+        {"user": user, "item": user, "at": float(step), "label": 1}
+        | {"request": step if user == 1 else None}
+        for step in range(20)
+        for user in range(3)
+    ]
+    log = prepare(Source("ties", pl.DataFrame(rows)), "global-time", tmp_path / "log")
+
+    moments = replay_moments(log)
+
+    assert moments.at.tolist() == [16.0, 17.0, 18.0, 19.0]
+    assert moments.clicks.user.tolist() == [0, 2, 0, 2, 0, 2, 0]
+    assert moments.clicks.place.tolist() == [0, 1, 1, 2, 2, 3, 3]
+
+
+def test_a_part_of_the_moments_keeps_the_clicks_before_each(shown_log: PreparedLog) -> None:
+    whole = replay_moments(shown_log)
+
+    part = whole[3:7]
+
+    places = whole.clicks.place
+    inside = (places >= 3) & (places < 7)
+    np.testing.assert_array_equal(part.clicks.item, whole.clicks.item[inside])
+    np.testing.assert_array_equal(part.clicks.place, places[inside] - 3)

@@ -3,12 +3,13 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
 from shared_models.contract.errors import BadLog, PathMissing, TooSmall, UnknownName
 from shared_models.logs.prepare import prepare
-from shared_models.logs.prepared import PreparedLog, open_log
+from shared_models.logs.prepared import PreparedLog, open_log, taken, targets
 from shared_models.logs.source import Source
 from tests.shared_models.logs.conftest import make_source
 
@@ -66,6 +67,26 @@ def test_the_hash_names_the_content_and_not_the_place(tmp_path: Path) -> None:
 
     assert one.hash == two.hash
     assert len({one.hash, other.hash, cut.hash}) == 3
+
+
+def test_behaviour_has_requests_of_its_own_below_0_and_is_no_target(shown_log: PreparedLog) -> None:
+    events = shown_log.events
+
+    mere = events.filter(pl.col("request") < 0)
+    assert len(mere) == 5 * 20 * 2
+    assert len(mere.unique(["user", "request"])) == len(mere)
+    assert set(mere["label"]) == {1.0}
+    assert targets(events).equals(events.filter(pl.col("item") > 10))
+    assert len(taken(events)) == 5 * 20 * 2 + 4 * 20
+
+
+def test_a_part_with_behaviour_alone_is_refused(tmp_path: Path) -> None:
+    clicks = {"user": 0, "item": range(100), "at": np.arange(100.0), "label": 1, "request": None}
+    shown = {"user": 0, "item": range(9), "at": np.arange(9.0), "label": 1, "request": range(9)}
+    events = pl.concat([pl.DataFrame(shown), pl.DataFrame(clicks)], how="vertical_relaxed")
+
+    with pytest.raises(TooSmall, match="nothing for validation and test"):
+        prepare(Source("early", events), "user-tail", tmp_path / "log")
 
 
 def test_nothing_is_left_of_a_log_that_cannot_be_written(tmp_path: Path) -> None:

@@ -7,7 +7,16 @@ import pytest
 
 from shared_models.contract.errors import BadLog, PathMissing
 from shared_models.logs.movielens import read_movielens
-from shared_models.logs.synthetic import World, live, probabilities, read_synthetic
+from shared_models.logs.prepare import SOURCES
+from shared_models.logs.worlds.groups import World, live, probabilities, read_synthetic
+
+
+@pytest.mark.parametrize("name", ["synthetic", "synthetic-memory", "synthetic-trend"])
+def test_a_world_is_found_by_its_name_and_knows_its_best(name: str) -> None:
+    source = SOURCES[name]()
+
+    assert source.name == name
+    assert 0.5 <= source.truth["blind_auc"] < source.truth["best_auc"] < 1
 
 
 def test_the_same_seed_gives_the_same_world() -> None:
