@@ -53,8 +53,8 @@ bench: $(STAMP) ## measure speed, links, memory, neighbour lists and quality; pr
 	$(BIN)/python -m bench.gpu
 	$(BIN)/python -m bench.links
 	$(BIN)/python -m bench.memory
-	$(BIN)/python -m bench.memory_store
 	$(BIN)/python -m bench.neighbours
+	$(BIN)/python -m bench.memory_store
 	$(BIN)/python -m bench.quality
 
 clean: ## remove the environment and what runs left

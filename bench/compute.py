@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from cloud_server.recipe import TrainSettings
 from shared_models.catalog import load_method, resolve
 from shared_models.contract.tensors import Int64Array
-from shared_models.method import Batch
+from shared_models.method import Batch, Uplinks
 
 ITEMS = 1682
 """Of MovieLens-100K."""
@@ -81,7 +81,7 @@ def generator_speed(
     """Overlays a second, from item ids on the host to arrays on the host, ``rows`` at a time."""
     uplinks_BG = uplinks(method, rows)
     work = generator_work(method, rows)
-    seconds = seconds_of(lambda: method.personalize(model, uplinks_BG), device)
+    seconds = seconds_of(lambda: method.personalize(model, Uplinks(uplinks_BG)), device)
     return Speed(rows / seconds, limit.least_seconds(work) / seconds)
 
 
@@ -97,7 +97,9 @@ def generator_work(method: Any, rows: int) -> Work:
     model, uplinks_BG = method.build(0).eval(), uplinks(method, rows)
     # Not through `personalize`: the counter does not bear its inference mode.
     operations = _operations(lambda: model.slots(model.code(torch.from_numpy(uplinks_BG))))
-    written = sum(values.nbytes for values in method.personalize(model, uplinks_BG).values())
+    written = sum(
+        values.nbytes for values in method.personalize(model, Uplinks(uplinks_BG)).slots.values()
+    )
     own = (*model.encoder.parameters(), *model.writer.parameters())
     rows_read = uplinks_BG.size * method.config.trunk.width * _FLOAT
     return Work(operations, _bytes(own) + uplinks_BG.nbytes + rows_read + written)

@@ -18,6 +18,7 @@ from grpc import aio
 
 from protos.v1.collaboration_pb2 import Ask, Hello, Refresh
 from shared_models.contract.bundle import read_bundle
+from shared_models.method import Uplinks
 
 SESSION = "/protos.v1.Collaboration/Session"
 OPTIONS = [("grpc.so_reuseport", 0), ("grpc.use_local_subchannel_pool", 1)]
@@ -53,7 +54,7 @@ async def _floor(options: argparse.Namespace) -> None:
 
     def forward(rows: int) -> None:
         uplinks = np.ones((-(-rows // 8) * 8, length), np.int64)
-        trained.method.personalize(trained.model, uplinks)
+        trained.method.personalize(trained.model, Uplinks(uplinks))
 
     async def pump() -> None:
         while True:

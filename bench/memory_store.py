@@ -26,10 +26,10 @@ import numpy as np
 
 from bench.ratios import Ratio, judged, taking_turns
 from cloud_server.memory.sqlite import SqliteMemory, _opened
-from cloud_server.memory.store import MemorySpec
+from shared_models.contract.manifest import MemorySpec
 from shared_models.contract.tensors import Float32Array, Int64Array
 
-TASTE: Final = MemorySpec("taste", 32)
+TASTE: Final = MemorySpec(name="taste", width=32)
 USERS: Final = 10_000
 BATCH: Final = 64
 PUTS: Final = 400

@@ -10,6 +10,7 @@ from torch import nn
 from bench.compute import training, uplinks
 from device_client.runtime import load_session
 from shared_models.contract.bundle import Bundle
+from shared_models.method import Uplinks
 
 CPU_PROVIDER, CUDA_PROVIDER = "CPUExecutionProvider", "CUDAExecutionProvider"
 Values = np.ndarray[Any, Any]
@@ -27,8 +28,8 @@ def training_difference(method: Any, device: torch.device, steps: int, rows: int
 def overlay_difference(method: Any, model: nn.Module, device: torch.device, rows: int) -> float:
     """Largest difference of a slot's values, relative to the largest of that slot."""
     uplinks_BG = uplinks(method, rows)
-    expected = method.personalize(model.cpu(), uplinks_BG)
-    found = method.personalize(model.to(device), uplinks_BG)
+    expected = method.personalize(model.cpu(), Uplinks(uplinks_BG)).slots
+    found = method.personalize(model.to(device), Uplinks(uplinks_BG)).slots
     return max(relative(found[name], values) for name, values in expected.items())
 
 

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from shared_models.contract.errors import CloudUnavailable, Overloaded
 from shared_models.contract.events import PAD
-from shared_models.contract.tensors import Int64Array
 
+Number = TypeVar("Number", bound=np.generic)
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -179,12 +180,12 @@ class Batcher(Generic[Item, Result]):
         return now + self._wait_seconds() > expires
 
 
-def padded_rows(rows: Int64Array) -> Int64Array:
-    """``rows`` (B, n) with rows of `PAD` below, up to the next multiple of 8.
+def padded_rows(rows: NDArray[Number]) -> NDArray[Number]:
+    """``rows`` (B, ...) with rows of `PAD` below, up to the next multiple of 8.
 
     Matrix products treat their last rows otherwise where the number of rows is no multiple of 4
     (seen: the last bit of DIN's overlays). At multiples of 8 a row's result does not depend, to
     the bit, on what shares its batch.
     """
     missing = -len(rows) % _ROWS
-    return np.pad(rows, ((0, missing), (0, 0)), constant_values=PAD)
+    return np.pad(rows, ((0, missing), *[(0, 0)] * (rows.ndim - 1)), constant_values=PAD)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from shared_models.catalog import load_method, resolve
 from shared_models.config import MethodConfig
 from shared_models.contract.errors import BadLog, PathMissing
+from shared_models.contract.features import FieldSpec, LogFields
 from shared_models.method import Method
 
 MODEL: Final = "model.safetensors"
@@ -95,4 +96,7 @@ def _config(about: Mapping[str, Any]) -> MethodConfig:
         features["items"],
         trunk.pop("name"),
         {about["method"]: own, "trunk": trunk},
+        LogFields(
+            *(spec and FieldSpec(**spec) for spec in (features["item_fields"], features["profile"]))
+        ),
     )

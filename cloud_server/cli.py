@@ -4,15 +4,19 @@ import hashlib
 import json
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from cloud_server.recipe import TrainSettings, export_code, training_code
-from shared_models.catalog import method_names, resolve
+from shared_models.catalog import method_names, resolve, table_format
 from shared_models.contract.errors import BadSetting, ConcertoError, UnknownName
 from shared_models.contract.settings import parse_settings, validated
+
+if TYPE_CHECKING:
+    from shared_models.logs.prepared import PreparedLog
 
 # Torch and polars are imported by the verbs that need them, so that a wrong option is told at once.
 
@@ -64,14 +68,22 @@ def _verb(name: str, about: str) -> None:
             typer.Option(help="movielens-100k, synthetic, a CSV or Parquet, a prepared log."),
         ] = None,
         table: Annotated[
-            Path | None, typer.Option(help="A table in the format of the method's original.")
+            list[Path] | None,
+            typer.Option(
+                help="A table in the format of the method's original; of several, the last tests."
+            ),
         ] = None,
+        shifted_sequences: Annotated[
+            bool,
+            typer.Option("--shifted-sequences", help="Sequences of the table add 1 to each id."),
+        ] = False,
         prefix: Annotated[
             Path | None, typer.Option(help="A graph in the format of the method's original.")
         ] = None,
         split: Annotated[
-            str, typer.Option(help="user-tail, global-time or leave-one-out.")
-        ] = "user-tail",
+            str | None,
+            typer.Option(help="Of a log: user-tail (default), global-time or leave-one-out."),
+        ] = None,
         trunk: TrunkOption = "sasrec",
         seed: Annotated[int, typer.Option(min=0, help="Of weights and training.")] = 0,
         data_seed: Annotated[int, typer.Option(min=0, help="Of the test candidates.")] = 0,
@@ -87,16 +99,17 @@ def _verb(name: str, about: str) -> None:
         settings = _settings(set_)
         resolve(method, 1, trunk, settings)
         training = _training(settings)
-        source = _source(method, log, table, prefix)
+        own = (user_col, item_col, time_col)
+        origin = _origin(method, prefix, _Origin(log, table or [], shifted_sequences, split, own))
 
         from cloud_server import jobs
+        from shared_models.logs.fields import known_fields
         from shared_models.logs.moments import CANDIDATES
-        from shared_models.logs.prepare import Columns, open_or_prepare
 
         if candidates not in CANDIDATES:
             raise UnknownName("candidates", candidates, CANDIDATES)
-        prepared = open_or_prepare(source, Columns(user_col, item_col, time_col), split)
-        config = resolve(method, prepared.items, trunk, settings)
+        prepared = origin.prepared()
+        config = resolve(method, prepared.items, trunk, settings, known_fields(prepared))
         place = bundles or out / jobs.BUNDLES
         test = (seed, data_seed, candidates, age)
         job = jobs.Job(prepared, method, config, training, *test, out, place)
@@ -129,6 +142,9 @@ def serve(
     journal: Annotated[
         Path | None, typer.Option(help="Journal of uploads; by default in DIR.")
     ] = None,
+    memory: Annotated[
+        Path | None, typer.Option(help="Folder for what is remembered of users; else in memory.")
+    ] = None,
     ledger: Annotated[
         Path | None, typer.Option(help="Parquet file to account for every exchange in.")
     ] = None,
@@ -139,9 +155,27 @@ def serve(
     from cloud_server.settings import ServeSettings
 
     fields = {**parse_settings(set_ or []), "bundles": bundles, "listen": listen}
-    places = {"journal": journal, "ledger": ledger}
+    places = {"journal": journal, "memory": memory, "ledger": ledger}
     fields |= {name: place for name, place in places.items() if place is not None}
     run_server(validated(ServeSettings, "cloud", fields))
+
+
+@app.command("refresh-memories")
+def refresh(
+    bundles: Annotated[Path, typer.Option("--bundles", help="Folder with released bundles.")],
+    method: MethodOption,
+    memory: Annotated[Path, typer.Option(help="Folder for what is remembered of users.")],
+    journal: Annotated[
+        Path | None, typer.Option(help="Journal of uploads; by default in DIR.")
+    ] = None,
+) -> None:
+    """Make the memories of all users anew, in bulk; a cloud may serve meanwhile."""
+    from cloud_server.remembered import refresh_memories
+    from cloud_server.settings import ServeSettings
+
+    places = {"bundles": bundles, "memory": memory, **({"journal": journal} if journal else {})}
+    users = refresh_memories(validated(ServeSettings, "cloud", places), method)
+    print(f"made the memories of {users:,} users anew in {memory}")
 
 
 def main() -> None:
@@ -172,14 +206,40 @@ def _training(settings: Mapping[str, Any]) -> TrainSettings:
     return validated(TrainSettings, "train", settings.get("train", {}))
 
 
-def _source(method: str, log: str | None, table: Path | None, prefix: Path | None) -> str:
-    """The log to train on; tables and graphs of originals need a method that reads them."""
-    if table or prefix:
-        option = "table" if table else "prefix"
+@dataclass(frozen=True, slots=True)
+class _Origin:
+    """Where events come from: a log, or tables of the format ``form``."""
+
+    log: str | None
+    tables: list[Path]
+    shifted: bool
+    split: str | None
+    columns: tuple[str | None, str | None, str | None]
+    form: str | None = None
+
+    def prepared(self) -> "PreparedLog":
+        """The prepared log of either."""
+        from shared_models.logs.prepare import Columns, open_or_prepare, open_or_prepare_tables
+
+        if self.form is not None:
+            return open_or_prepare_tables(self.tables, self.form, shifted=self.shifted)
+        return open_or_prepare(str(self.log), Columns(*self.columns), self.split or "user-tail")
+
+
+def _origin(method: str, prefix: Path | None, given: _Origin) -> _Origin:
+    """``given`` with its format, if it makes sense; graphs of originals need a method for them."""
+    form = table_format(method) if given.tables else None
+    if prefix or (given.tables and form is None):
+        option = "table" if given.tables else "prefix"
         raise BadSetting(option, f"{method} has no such format: give --log")
-    if log is None:
+    others = (given.log, given.split, *given.columns)
+    if form is not None and any(option is not None for option in others):
+        raise BadSetting("table", "brings its events and its cut: no --log, --split or --*-col")
+    if form is None and given.log is None:
         raise BadSetting("log", "name one: movielens-100k, synthetic, or a file")
-    return log
+    if form is None and given.shifted:
+        raise BadSetting("shifted-sequences", "is said of a table: give --table")
+    return replace(given, form=form)
 
 
 if __name__ == "__main__":

@@ -1,27 +1,32 @@
 """Rows to train on, out of a prepared log: histories, targets, and negatives drawn anew."""
 
 # Shapes: N items taken, E events of the log, U users, B rows, H history, T items of a run, R runs,
-# C candidates, K negatives.
+# C candidates, K negatives, W neighbours, L events of each, M value ids.
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import polars as pl
 import torch
 from numpy.typing import NDArray
 
+from shared_models.config import MethodConfig, NeighbourSpec
 from shared_models.contract.tensors import Float32Array, Int64Array
-from shared_models.logs.prepared import PreparedLog, targets
-from shared_models.method import Batch
+from shared_models.logs.fields import item_fields, user_fields
+from shared_models.logs.neighbours import neighbours
+from shared_models.logs.prepared import Part, PreparedLog, targets
+from shared_models.method import Batch, Facts
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Behaviour:
     """What every user took, one user after the other in order of time.
 
     Attributes:
         taken_N: int64 items taken.
+        at_N: float64 seconds of each.
         start_U: int64 index of each user's first one.
         before_E: for each event of the log in order of (user, seq), the index in ``taken_N`` just
             after the user's last item before it.
@@ -29,6 +34,7 @@ class Behaviour:
     """
 
     taken_N: Int64Array
+    at_N: NDArray[np.float64]
     start_U: Int64Array
     before_E: Int64Array
     first_event_U: Int64Array
@@ -49,11 +55,31 @@ class Behaviour:
         first_event_U = np.searchsorted(user_E, np.arange(users))
         start_U = np.concatenate([before_E, [taken.sum()]])[first_event_U]
         taken_N = events["item"].to_numpy().astype(np.int64)[taken]
-        return cls(taken_N, start_U, before_E.astype(np.int64), first_event_U)
+        at_N = events["at"].to_numpy()[taken]
+        return cls(taken_N, at_N, start_U, before_E.astype(np.int64), first_event_U)
 
     def histories(self, user_B: Int64Array, seq_B: Int64Array, length: int) -> Int64Array:
         """The H items that each user took before event ``seq``: (B, H), left-padded."""
-        end_B = self.before_E[self.first_event_U[user_B] + seq_B]
+        return self._until(self.before_E[self.first_event_U[user_B] + seq_B], user_B, length)
+
+    def whole(self, user_B: Int64Array, length: int) -> Int64Array:
+        """The newest items that each user ever took: (B, H), left-padded."""
+        return self._until(np.append(self.start_U, len(self.taken_N))[user_B + 1], user_B, length)
+
+    def before(self, user_B: Int64Array, at_B: NDArray[np.float64], length: int) -> Int64Array:
+        """The newest items that each user took before a time: (B, H), left-padded."""
+        place_N, keys_N = self._moments
+        key_B = user_B * (len(place_N) + 1) + np.searchsorted(place_N, at_B)
+        return self._until(np.searchsorted(keys_N, key_B), user_B, length)
+
+    @cached_property
+    def _moments(self) -> tuple[NDArray[np.float64], Int64Array]:
+        """All times there are, and for each item taken a number that grows with (user, time)."""
+        times, place_N = np.unique(self.at_N, return_inverse=True)
+        user_N = np.searchsorted(self.start_U, np.arange(len(self.taken_N)), "right") - 1
+        return times, user_N * (len(times) + 1) + place_N
+
+    def _until(self, end_B: Int64Array, user_B: Int64Array, length: int) -> Int64Array:
         index_BH = end_B[:, None] - np.arange(length, 0, -1)
         known_BH = index_BH >= self.start_U[user_B][:, None]
         taken_BH = self.taken_N[np.clip(index_BH, 0, None)] if len(self.taken_N) else index_BH
@@ -79,6 +105,59 @@ class Behaviour:
         known_RT = place_RT >= np.maximum(begin_R, 0)[:, None]
         index_RT = np.where(known_RT, self.start_U[user_R][:, None] + place_RT, 0)
         return np.where(known_RT, self.taken_N[index_RT], 0)
+
+
+@dataclass(frozen=True, slots=True)
+class EventKeys:
+    """Who did what when: B events of a log."""
+
+    user_B: Int64Array
+    seq_B: Int64Array
+    at_B: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, events: pl.DataFrame) -> "EventKeys":
+        """From a frame of events."""
+        user_B, seq_B = (events[name].to_numpy().astype(np.int64) for name in ("user", "seq"))
+        return cls(user_B, seq_B, events["at"].to_numpy())
+
+
+class Others:
+    """What training may know of a user's neighbours.
+
+    Args:
+        neighbours_UW: int64 users, padded with -1.
+        past: by part, the behaviour that is known of them when that part is at hand.
+        spec: how much of it is read.
+    """
+
+    def __init__(
+        self, neighbours_UW: Int64Array, past: Mapping[Part, Behaviour], spec: NeighbourSpec
+    ) -> None:
+        self._neighbours_UW, self._past, self._spec = neighbours_UW, past, spec
+
+    @classmethod
+    def of(cls, log: PreparedLog, spec: NeighbourSpec) -> "Others":
+        """Neighbours by what they took in the training part, and each part's own past."""
+        found_UW = neighbours(log.train, log.users, log.items, spec.count)
+        known = (log.train, pl.concat([log.train, log.validation]).sort("user", "seq"), log.events)
+        if spec.seen == "end":
+            known = (log.train, log.train, known[1])
+        train, validation, test = (Behaviour.of(frame, log.users) for frame in known)
+        past: dict[Part, Behaviour] = {"train": train, "validation": validation, "test": test}
+        return cls(found_UW, past, spec)
+
+    def histories(self, keys: EventKeys, part: Part) -> Int64Array:
+        """The newest items of each row's neighbours: (B, W, L), left-padded, zeros for nobody."""
+        user_BW = self._neighbours_UW[keys.user_B]
+        user_R, length = np.maximum(user_BW, 0).ravel(), self._spec.events
+        behaviour = self._past[part]
+        if self._spec.seen == "end":
+            found_RL = behaviour.whole(user_R, length)
+        else:
+            found_RL = behaviour.before(user_R, keys.at_B.repeat(user_BW.shape[1]), length)
+        found_BWL = found_RL.reshape(*user_BW.shape, length)
+        return np.where(user_BW[..., None] >= 0, found_BWL, 0)
 
 
 class Negatives:
@@ -109,32 +188,40 @@ class Negatives:
 
 
 class Dataset:
-    """The rows of one log, as batches for a method that wants H items of history.
+    """The rows of one log, as batches for one method.
 
     Mere behaviour is history and never a target, except in `sequences`, which are nothing else.
 
     Args:
         log: prepared.
-        history: H.
+        config: of the method: how much history it wants, whose, and which features.
         device: where batches go.
+        age: events of history beside that.
     """
 
-    def __init__(self, log: PreparedLog, history: int, device: torch.device) -> None:
-        self._history, self._device = history, device
+    def __init__(
+        self, log: PreparedLog, config: MethodConfig, device: torch.device, age: int = 0
+    ) -> None:
+        self._history, self._device = config.history + age, device
         self._labelled = "label" in log.train.columns
         self._train = targets(log.train if self._labelled else log.train.filter(pl.col("seq") > 0))
         self._validation = targets(log.validation)
         self._negatives = Negatives(log.train, log.items)
         self.behaviour = Behaviour.of(log.events, log.users)
         self._learnt = Behaviour.of(log.train, log.users)
-        counts = np.bincount(log.train["item"].to_numpy(), minlength=log.items + 1)
-        self.popularity = torch.from_numpy(counts / counts.sum()).float()
+        self.facts = _facts(log)
+        self._profile = _profiles(log) if config.features.profile else None
+        self._others = Others.of(log, config.neighbours) if config.neighbours else None
 
     def epoch(self, rng: np.random.Generator, rows: int, negatives: int) -> Iterator[Batch]:
         """Every training row once, in random order; a positive sits beside its negatives."""
         order = rng.permutation(len(self._train))
         for start in range(0, len(order), rows):
-            yield self._batch(self._train[order[start : start + rows]], negatives, rng)
+            yield self._batch(self._train[order[start : start + rows]], negatives, rng, "train")
+
+    def sample(self, rng: np.random.Generator, rows: int) -> Batch:
+        """Some training rows, at most ``rows``, by chance and without negatives."""
+        return next(self.epoch(rng, rows, 0))
 
     def steps(self, rows: int) -> int:
         """Batches in an epoch."""
@@ -156,33 +243,54 @@ class Dataset:
         if len(part) > limit:
             part = part[np.sort(rng.choice(len(part), limit, replace=False))]
         for start in range(0, len(part), 512):
-            yield self._batch(part[start : start + 512], negatives, rng)
+            yield self._batch(part[start : start + 512], negatives, rng, "validation")
 
-    def histories(self, user_B: Int64Array, seq_B: Int64Array) -> torch.Tensor:
-        """Histories (B, H) of any events of the log, on the dataset's device."""
-        return self._tensor(self.behaviour.histories(user_B, seq_B, self._history))
+    def batch(
+        self,
+        keys: EventKeys,
+        item_BC: Int64Array,
+        label_BC: Float32Array,
+        part: Part = "test",
+    ) -> Batch:
+        """Candidates and labels beside what is known before some events of ``part``."""
+        histories = self.behaviour.histories(keys.user_B, keys.seq_B, self._history)
+        profile_UM, others = self._profile, self._others
+        return Batch(
+            self._tensor(histories),
+            self._tensor(item_BC),
+            self._tensor(label_BC),
+            None if profile_UM is None else self._tensor(profile_UM[keys.user_B]),
+            None if others is None else self._tensor(others.histories(keys, part)),
+        )
 
-    def _batch(self, rows: pl.DataFrame, negatives: int, rng: np.random.Generator) -> Batch:
-        user_B = rows["user"].to_numpy().astype(np.int64)
-        seq_B = rows["seq"].to_numpy().astype(np.int64)
-        item_B1 = rows["item"].to_numpy().astype(np.int64)[:, None]
+    def _batch(
+        self, events: pl.DataFrame, negatives: int, rng: np.random.Generator, part: Part
+    ) -> Batch:
+        keys = EventKeys.of(events)
+        item_B1 = events["item"].to_numpy().astype(np.int64)[:, None]
         if self._labelled:
-            label_B1 = (rows["label"].to_numpy() > 0).astype(np.float32)[:, None]
-            return self._assemble(user_B, seq_B, item_B1, label_B1)
-        drawn_BK = self._negatives.draw(user_B, negatives, rng)
-        label_BC = np.zeros((len(rows), 1 + negatives), np.float32)
+            label_B1 = (events["label"].to_numpy() > 0).astype(np.float32)[:, None]
+            return self.batch(keys, item_B1, label_B1, part)
+        drawn_BK = self._negatives.draw(keys.user_B, negatives, rng)
+        label_BC = np.zeros((len(events), 1 + negatives), np.float32)
         label_BC[:, 0] = 1
-        return self._assemble(user_B, seq_B, np.hstack([item_B1, drawn_BK]), label_BC)
+        return self.batch(keys, np.hstack([item_B1, drawn_BK]), label_BC, part)
 
     def _without_candidates(self, items_BH: Int64Array) -> Batch:
         none_B0 = torch.zeros((len(items_BH), 0), device=self._device)
         return Batch(self._tensor(items_BH), none_B0.long(), none_B0)
 
-    def _assemble(
-        self, user_B: Int64Array, seq_B: Int64Array, item_BC: Int64Array, label_BC: Float32Array
-    ) -> Batch:
-        history_BH = self.histories(user_B, seq_B)
-        return Batch(history_BH, self._tensor(item_BC), self._tensor(label_BC))
-
     def _tensor(self, array: Int64Array | Float32Array) -> torch.Tensor:
         return torch.from_numpy(array).to(self._device)
+
+
+def _facts(log: PreparedLog) -> Facts:
+    counts = np.bincount(log.train["item"].to_numpy(), minlength=log.items + 1)
+    fields = item_fields(log)
+    values_VM = np.zeros((log.items + 1, 1), np.int64) if fields is None else fields.ids
+    return Facts(torch.from_numpy(counts / counts.sum()).float(), torch.from_numpy(values_VM))
+
+
+def _profiles(log: PreparedLog) -> Int64Array | None:
+    fields = user_fields(log)
+    return None if fields is None else fields.ids

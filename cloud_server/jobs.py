@@ -21,6 +21,7 @@ from cloud_server.checkpoints import MODEL, Trained, load_checkpoint, save_check
 from cloud_server.evaluate import evaluate, predictions
 from cloud_server.progress import TrainingDisplay
 from cloud_server.recipe import TrainSettings
+from cloud_server.remembered import write_seed
 from cloud_server.train import train
 from shared_models.catalog import load_method
 from shared_models.config import MethodConfig
@@ -125,7 +126,9 @@ def release(trained: Trained, log: PreparedLog, bundles: Path) -> Bundle:
     bundle = compile_bundle(trained.method, trained.model, trained.log_hash, calibrate)
     store = BundleStore(bundles)
     store.add(bundle)
-    save_checkpoint(models_folder(bundles, bundle.id), trained)
+    folder = models_folder(bundles, bundle.id)
+    save_checkpoint(folder, trained)
+    write_seed(folder, trained, log)
     store.release(bundle)
     return bundle
 

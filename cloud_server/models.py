@@ -1,7 +1,9 @@
 """The models behind the bundles: what the cloud can do for the devices that run one."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 
@@ -9,9 +11,12 @@ from cloud_server.bundles import Bundles, models_folder
 from cloud_server.checkpoints import Trained, load_checkpoint
 from cloud_server.personalize import Personalizer
 from cloud_server.ranker import CloudRanker
+from cloud_server.remembered import Memories, Remembered
 from cloud_server.settings import ServeSettings
+from protos.v1 import collaboration_pb2
 from shared_models.contract.bundle import Bundle
 from shared_models.contract.manifest import Manifest
+from shared_models.contract.overlay import Overlay, overlay_to_proto
 from shared_models.method import Personalizes, RanksInCloud
 
 
@@ -20,14 +25,22 @@ class Served:
     """A bundle and what its method offers in the cloud."""
 
     manifest: Manifest
-    personalizer: Personalizer | None
-    ranker: CloudRanker | None
+    personalizer: Personalizer | None = None
+    ranker: CloudRanker | None = None
+    groups: Sequence[collaboration_pb2.Overlay] = ()
 
     async def close(self) -> None:
         """Answer what waits."""
         for worker in (self.personalizer, self.ranker):
             if worker is not None:
                 await worker.close()
+
+
+class _Model(NamedTuple):
+    """A trained method, and what is known of its users."""
+
+    trained: Trained
+    remembered: Remembered
 
 
 class Models:
@@ -38,6 +51,7 @@ class Models:
 
     def __init__(self, bundles: Bundles, settings: ServeSettings) -> None:
         self._bundles, self._settings = bundles, settings
+        self._memories = Memories(settings)
         self._served: dict[str, Served] = {}
         self._loading = asyncio.Lock()
 
@@ -61,37 +75,54 @@ class Models:
             return served
         async with self._loading:
             if bundle_id not in self._served:
-                bundle, trained = await asyncio.to_thread(self._load, bundle_id)
-                self._served[bundle_id] = self._serve(bundle, trained)
+                bundle, model = await asyncio.to_thread(self._load, bundle_id)
+                self._served[bundle_id] = self._serve(bundle, model)
         return self._served[bundle_id]
 
     async def close(self) -> None:
         """Answer what waits, take nothing more."""
         for served in self._served.values():
             await served.close()
+        self._memories.close()
 
-    def _load(self, bundle_id: str) -> tuple[Bundle, Trained | None]:
+    def _load(self, bundle_id: str) -> tuple[Bundle, "_Model | None"]:
         bundle = self._bundles.read(bundle_id)
         folder = models_folder(self._bundles.root, bundle_id)
         if bundle.manifest.uplink is None and not folder.exists():
             return bundle, None
         trained = load_checkpoint(folder)
         trained.model.to(_torch_device(self._settings.device))
-        return bundle, trained
+        return bundle, _Model(trained, self._memories.of(bundle, trained, folder))
 
-    def _serve(self, bundle: Bundle, trained: Trained | None) -> Served:
+    def _serve(self, bundle: Bundle, model: "_Model | None") -> Served:
         """Start what the method offers."""
         manifest, personalizer, ranker = bundle.manifest, None, None
-        if trained is None:
-            return Served(manifest, personalizer, ranker)
+        if model is None:
+            return Served(manifest)
+        trained = model.trained
         # A delivery may take everything to the device, which then has nothing to ask for.
         if isinstance(trained.method, Personalizes) and manifest.uplink is not None:
             personalizer = Personalizer(
-                trained.method, trained.model, bundle.id, manifest, self._settings
+                trained.method, trained.model, bundle.id, manifest, self._settings, model.remembered
             )
         if isinstance(trained.method, RanksInCloud):
             ranker = CloudRanker(trained.method, trained.model, manifest.features, self._settings)
-        return Served(manifest, personalizer, ranker)
+        return Served(manifest, personalizer, ranker, _groups(bundle, trained, self._settings))
+
+
+def _groups(
+    bundle: Bundle, trained: Trained, settings: ServeSettings
+) -> list[collaboration_pb2.Overlay]:
+    """What each group shares, encoded once for all devices."""
+    if bundle.manifest.groups is None:
+        return []
+    return [
+        overlay_to_proto(
+            Overlay(bundle.id, 0, {name: v.detach().cpu().numpy() for name, v in values.items()}),
+            settings.codec,
+        )
+        for values in trained.method.export(trained.model).groups
+    ]
 
 
 def _torch_device(name: str) -> torch.device:

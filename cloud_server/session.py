@@ -11,11 +11,13 @@ from google.protobuf.message import DecodeError
 from cloud_server.batcher import Stay
 from cloud_server.events import Uploads
 from cloud_server.ledger import Ledger
+from cloud_server.memory.store import LIVE
 from cloud_server.models import Models, Served
 from cloud_server.statuses import as_fault
 from protos.v1.collaboration_pb2 import (
     Answer,
     Ask,
+    GroupRequest,
     Hello,
     Overlay,
     Rank,
@@ -27,9 +29,14 @@ from protos.v1.collaboration_pb2 import (
 )
 from shared_models.contract.errors import BadAsk
 from shared_models.contract.events import PAD, Event, EventBatch
-from shared_models.contract.traffic import CONTROL, RANK, REFRESH, UPLOAD
+from shared_models.contract.traffic import CONTROL, GROUP, RANK, REFRESH, UPLOAD
 
-_PURPOSES: Final[Mapping[str, str]] = {"refresh": REFRESH, "rank": RANK, "upload": UPLOAD}
+_PURPOSES: Final[Mapping[str, str]] = {
+    "refresh": REFRESH,
+    "group": GROUP,
+    "rank": RANK,
+    "upload": UPLOAD,
+}
 """By kind of ask; all others are control."""
 _COMPUTED: Final = (REFRESH, RANK)
 """What a batcher computes something for."""
@@ -85,7 +92,9 @@ class Session:
             raise BadAsk("a session opens with a hello")
         match kind:
             case "refresh":
-                answer.overlay.CopyFrom(await self._device.refresh(ask.refresh, stay))
+                answer.overlay.CopyFrom(await self._device.refresh(ask.refresh, ask.round, stay))
+            case "group":
+                answer.overlay.CopyFrom(self._device.group(ask.group))
             case "rank":
                 answer.scores.CopyFrom(await self._device.rank(ask.rank, stay))
             case "upload":
@@ -109,7 +118,7 @@ class _Device:
     served: Served
     services: Services
 
-    async def refresh(self, refresh: Refresh, stay: Stay) -> Overlay:
+    async def refresh(self, refresh: Refresh, round_: int, stay: Stay) -> Overlay:
         """New slot values.
 
         Raises:
@@ -118,9 +127,26 @@ class _Device:
         self._bound(len(refresh.items))
         if self.served.personalizer is None:
             raise BadAsk("the method of this bundle writes no slots")
+        stored = 0
+        if refresh.HasField("pending"):
+            stored = (await self.upload(refresh.pending)).events_stored
+        # Only a replay has rounds; elsewhere a wrong one would spoil the batch for everybody.
+        now = round_ if self.waits else LIVE
+        asked = self.served.personalizer.read(self.user, now, refresh, stored)
         return await self.served.personalizer.overlay_for(
-            refresh, waits=self.waits, expires=self._expires(), stay=stay
+            asked, waits=self.waits, expires=self._expires(), stay=stay
         )
+
+    def group(self, wanted: GroupRequest) -> Overlay:
+        """What a group shares.
+
+        Raises:
+            BadAsk: the bundle has no such group.
+        """
+        groups = self.served.groups
+        if not 1 <= wanted.number <= len(groups):
+            raise BadAsk(f"this bundle has {len(groups)} groups, and none {wanted.number}")
+        return groups[wanted.number - 1]
 
     async def rank(self, rank: Rank, stay: Stay) -> Scores:
         """The cloud's scores.

@@ -20,6 +20,11 @@ class ServeSettings(BaseSettings):
     history: PositiveInt = Field(
         1000, description="Newest uploaded events of each user that the cloud keeps."
     )
+    memory: Path | None = Field(
+        None,
+        description="Folder for what is remembered of users; without one it lasts as long as the "
+        "process.",
+    )
     ledger: Path | None = Field(None, description="Parquet file to account for exchanges in.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where torch computes.")
     codec: Codec = Field(Codec.F16, description="How generated parameters travel.")

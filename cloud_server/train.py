@@ -26,6 +26,8 @@ from shared_models.method import Batch, Method, Stage
 
 PROGRESS: Final = "progress.safetensors"
 REPORT: Final = "training.json"
+_SAMPLE: Final = 2048
+"""Training rows that a stage may begin with."""
 
 
 class Watcher(Protocol):
@@ -106,7 +108,7 @@ def train(
         watcher: told of every batch and epoch.
     """
     device = choose_device(settings.device)
-    data = Dataset(log, method.config.history, device)
+    data = Dataset(log, method.config, device)
     trainer = _Trainer(method, data, settings, seed, watcher)
     state = _State.start(method, data, seed, device).resumed(out / PROGRESS, trainer.fingerprint)
     stages = method.stages()
@@ -134,7 +136,7 @@ class _State:
 
     @classmethod
     def start(cls, method: Method, data: Dataset, seed: int, device: torch.device) -> "_State":
-        return cls(method.build(seed, data.popularity).to(device), Progress())
+        return cls(method.build(seed, data.facts).to(device), Progress())
 
     def resumed(self, path: Path, fingerprint: str) -> "_State":
         """This state, moved to where ``path`` says that the same training stood."""
@@ -195,6 +197,8 @@ class _Trainer:
         parameters = list(stage.trainable(state.model))
         optimiser = _optimiser(parameters, self._settings, state.moments)
         losses: list[Tensor] = []
+        if stage.start is not None and number == 1:
+            stage.start(state.model, self._data.sample(chance[0], _SAMPLE))
         state.model.train()
         steps, batches = self._batches(stage, chance[0])
         for batch in batches:

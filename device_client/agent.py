@@ -96,6 +96,7 @@ class Run:
         device = self._host.device(moment.user)
         if moment.behaviour_only:
             await self._reveal(moment, device)
+            await device.share(moment.at)
             return
         candidates = self._candidates(moment)
         start = self._clock()
@@ -188,7 +189,7 @@ class Agent:
         ledger = DeviceLedger()
         async with hosted(settings, begin.method, ledger, seed=os.getpid()) as (host, cloud):
             for window in begin.windows:
-                host.device(window.user, window.items)
+                host.device(window.user, window.items, window.profile)
             scorer = host.scorer
             await simulation.tell(
                 ready=plane.Ready(bundle_id=scorer.bundle_id, provider=scorer.provider)

@@ -27,6 +27,7 @@ from shared_models.contract.manifest import RefreshRule
 from shared_models.contract.overlay import Overlay
 from shared_models.contract.ranking import Decision, Ranking, Receipt, Source
 from shared_models.contract.tensors import Float32Array, Int64Array
+from shared_models.contract.uplink import Uplink
 
 Decide = Callable[[RefreshRule, Situation, int], Decision]
 _NO_ITEMS: Final[tuple[int, ...]] = ()
@@ -43,11 +44,15 @@ class DeviceClient:
         settings: how it works.
         items: what the user took before, oldest first.
         decide: takes the decision before each ranking.
+
+    Attributes:
+        profile: value ids of the user's features, where the bundle reads them.
     """
 
     __slots__ = (
         "_cloud",
         "_decide",
+        "_group",
         "_history",
         "_learned",
         "_outbox",
@@ -60,6 +65,7 @@ class DeviceClient:
         "_settings",
         "_spent",
         "_who",
+        "profile",
     )
 
     def __init__(
@@ -79,9 +85,10 @@ class DeviceClient:
         self._overlays = Overlays(scorer.bundle_id, manifest.slots, self._rule.max_age)
         self._outbox = Outbox(settings.outbox, settings.upload_batch) if manifest.uploads else None
         self._learned = Learned(scorer.learner, user, settings.seed) if scorer.learner else None
+        self.profile: Sequence[int] = _NO_ITEMS
         self._refreshed_at: int | None = None
         self._refreshed_items: Sequence[int] = _NO_ITEMS
-        self._rankings = self._spent = 0
+        self._rankings = self._spent = self._group = 0
 
     @property
     def learns(self) -> bool:
@@ -125,7 +132,7 @@ class DeviceClient:
         overlay = learned or self._overlays.current(self.events_seen)
         features = self._scorer.manifest.features
         window = features.encode_window(self._history.window(features.window))
-        scores = self._scorer.score(window, slate, overlay)
+        scores = self._scorer.score(window, slate, overlay, self.profile)
         if learned:
             return self._ranking(slate, scores, Source.LEARNED_WEIGHTS, None, decision, receipt)
         source = _source(overlay, obeyed=obeyed)
@@ -145,8 +152,16 @@ class DeviceClient:
         if outbox is None:
             return
         outbox.add(event)
-        if outbox.is_due:
+        # Where refreshes bring what is pending, nothing goes up apart.
+        if outbox.is_due and not self._brings_pending:
             await self._upload(outbox)
+
+    async def share(self, at: float = 0.0) -> None:
+        """Refresh where that is due and other users wait for what goes up, though nobody ranks."""
+        if not self._scorer.manifest.cross_user:
+            return
+        if self._decide(self._rule, self._situation(), self._settings.seed) is Decision.REFRESH:
+            await self._refresh(at)
 
     def learn(self) -> None:
         """Train the slots on what the user took lately, where a round is due and not yet done.
@@ -179,7 +194,7 @@ class DeviceClient:
     def forget_overlay(self) -> None:
         """Go back to the bundle's own slot values until the next refresh."""
         self._overlays.clear()
-        self._refreshed_at = None
+        self._refreshed_at, self._group = None, 0
 
     def _situation(self) -> Situation:
         granted = (self._rule.budget or 0) * self._rankings
@@ -187,19 +202,41 @@ class DeviceClient:
         return Situation(self._who.user, self.events_seen, self._refreshed_at, debt, self._measure)
 
     def _measure(self, output: str) -> float:
-        return self._scorer.measure(output, self._uplink(), self._refreshed_items)
+        return self._scorer.measure(output, self._items(), self._refreshed_items)
 
-    def _uplink(self) -> list[int]:
+    @property
+    def _brings_pending(self) -> bool:
+        uplink = self._scorer.manifest.uplink
+        return uplink is not None and uplink.pending and self._rule.rule != "never"
+
+    def _items(self) -> list[int]:
+        """The window that an uplink is about."""
         uplink = self._scorer.manifest.uplink
         return self._history.window(uplink.items if uplink else 0, self._settings.uplink_lag)
 
+    async def _uplink(self, items: Sequence[int]) -> Uplink:
+        """What goes up, as the manifest says."""
+        spec = self._scorer.manifest.uplink
+        if spec and spec.outputs:
+            return Uplink(outputs=self._scorer.encode(items))
+        if self._outbox is None or not self._brings_pending:
+            return Uplink(items)
+        if not self._outbox.is_anchored:
+            self._outbox.anchor(await self._cloud.events_stored(self._who))
+        return Uplink(pending=self._outbox.pending(lag=self._settings.uplink_lag))
+
     async def _refresh(self, at: float) -> tuple[bool, Receipt | None]:
         """Ask for new slot values; says whether they came and fit, and what they cost."""
-        items, seen = self._uplink(), max(self.events_seen - self._settings.uplink_lag, 0)
+        items, seen = self._items(), max(self.events_seen - self._settings.uplink_lag, 0)
         try:
-            overlay, receipt = await self._cloud.refresh(self._who, items, seen, at)
+            uplink = await self._uplink(items)
+            overlay, receipt = await self._cloud.refresh(self._who, uplink, seen, at)
             self._spent += receipt.bytes_up + receipt.bytes_down
+            if self._outbox is not None and uplink.pending is not None:
+                self._outbox.acknowledged(overlay.events_stored)
             taken = self._overlays.accept(overlay)
+            if taken and overlay.group not in (0, self._group):
+                await self._join(overlay, at)
         except ConcertoError as error:
             _tell("refresh", self._who, error)
             return False, None
@@ -208,6 +245,14 @@ class DeviceClient:
             if self._rule.rule in OUTPUTS:
                 self._refreshed_items = array("I", items)
         return taken, receipt
+
+    async def _join(self, named: Overlay, at: float) -> None:
+        """Take over what the group shares that an overlay names; it is as old as that overlay."""
+        group, seen = named.group, named.events_seen
+        shared, receipt = await self._cloud.group(self._who, group, seen, at)
+        self._spent += receipt.bytes_up + receipt.bytes_down
+        if self._overlays.accept(shared):
+            self._group = group
 
     async def _ranked_by_cloud(
         self, slate: Int64Array, at: float

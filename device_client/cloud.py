@@ -9,6 +9,7 @@ from shared_models.contract.events import EventBatch
 from shared_models.contract.overlay import Overlay
 from shared_models.contract.ranking import Receipt
 from shared_models.contract.tensors import Float32Array
+from shared_models.contract.uplink import Uplink
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +52,15 @@ class Cloud(Protocol):
         ...
 
     async def refresh(
-        self, who: Identity, items: Sequence[int], events_seen: int, at: float
+        self, who: Identity, uplink: Uplink, events_seen: int, at: float
     ) -> tuple[Overlay, Receipt]:
-        """New slot values for an uplink: item ids, newest last, of a user ``events_seen`` on."""
+        """New slot values for an uplink of a user ``events_seen`` on."""
+        ...
+
+    async def group(
+        self, who: Identity, number: int, events_seen: int, at: float
+    ) -> tuple[Overlay, Receipt]:
+        """The slot values that all users of a group share."""
         ...
 
     async def rank(
@@ -88,12 +95,22 @@ class AbsentCloud:
     async def refresh(
         self,
         who: Identity,
-        items: Sequence[int],  # noqa: ARG002
+        uplink: Uplink,  # noqa: ARG002
         events_seen: int,  # noqa: ARG002
         at: float,  # noqa: ARG002
     ) -> tuple[Overlay, Receipt]:
         """Raises `CloudUnavailable`."""
         raise CloudUnavailable(f"no cloud refreshes user {who.user}")
+
+    async def group(
+        self,
+        who: Identity,
+        number: int,
+        events_seen: int,  # noqa: ARG002
+        at: float,  # noqa: ARG002
+    ) -> tuple[Overlay, Receipt]:
+        """Raises `CloudUnavailable`."""
+        raise CloudUnavailable(f"no cloud has group {number} for user {who.user}")
 
     async def rank(
         self,

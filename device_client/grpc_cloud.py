@@ -21,12 +21,11 @@ from protos.v1.collaboration_pb2 import (
     Ask,
     BundleRequest,
     Chunk,
+    GroupRequest,
     Hello,
     Rank,
-    Refresh,
     Release,
     ReleasesRequest,
-    Upload,
 )
 from shared_models.contract.connections import Connection, connections_to
 from shared_models.contract.errors import (
@@ -41,7 +40,8 @@ from shared_models.contract.events import EventBatch
 from shared_models.contract.overlay import Overlay, overlay_from_proto
 from shared_models.contract.ranking import Receipt
 from shared_models.contract.tensors import Float32Array, tensor_from_proto
-from shared_models.contract.traffic import BUNDLE, CONTROL, RANK, REFRESH, UPLOAD
+from shared_models.contract.traffic import BUNDLE, CONTROL, GROUP, RANK, REFRESH, UPLOAD
+from shared_models.contract.uplink import Uplink, refresh_to_proto, upload_to_proto
 
 ByteStream = aio.UnaryStreamCall[bytes, bytes]
 SessionCall = aio.StreamStreamCall[bytes, bytes]
@@ -125,12 +125,20 @@ class GrpcCloud:
                 yield Piece(chunk.offset, chunk.data, chunk.total)
 
     async def refresh(
-        self, who: Identity, items: Sequence[int], events_seen: int, at: float
+        self, who: Identity, uplink: Uplink, events_seen: int, at: float
     ) -> tuple[Overlay, Receipt]:
         """Ask for new slot values."""
-        ask = self._next_ask(who, at, refresh=Refresh(items=items, events_seen=events_seen))
+        ask = self._next_ask(who, at, refresh=refresh_to_proto(uplink, events_seen))
         answer, receipt = await self._answer(who, ask, REFRESH)
-        return overlay_from_proto(answer.overlay, who.bundle_id), receipt
+        return overlay_from_proto(answer.overlay, who.bundle_id, events_seen), receipt
+
+    async def group(
+        self, who: Identity, number: int, events_seen: int, at: float
+    ) -> tuple[Overlay, Receipt]:
+        """Ask for what a group shares."""
+        ask = self._next_ask(who, at, group=GroupRequest(number=number))
+        answer, receipt = await self._answer(who, ask, GROUP)
+        return overlay_from_proto(answer.overlay, who.bundle_id, events_seen), receipt
 
     async def rank(
         self, who: Identity, items: Sequence[int], candidates: Sequence[int], at: float
@@ -153,14 +161,8 @@ class GrpcCloud:
 
     async def upload(self, who: Identity, batch: EventBatch) -> int:
         """Store events."""
-        upload = Upload(
-            first=batch.first,
-            items=[event.item for event in batch.events],
-            times=[event.at for event in batch.events],
-        )
-        answer, _ = await self._answer(
-            who, self._next_ask(who, batch.events[-1].at, upload=upload), UPLOAD
-        )
+        ask = self._next_ask(who, batch.events[-1].at, upload=upload_to_proto(batch))
+        answer, _ = await self._answer(who, ask, UPLOAD)
         return answer.stored.events_stored
 
     def _next_ask(self, who: Identity, at: float, **body: Any) -> Ask:

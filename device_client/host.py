@@ -1,6 +1,7 @@
 """Many virtual devices in one process, over one scorer and one cloud."""
 
 import asyncio
+from array import array
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import TypeVar
@@ -33,11 +34,14 @@ class Host:
         self.devices: dict[int, DeviceClient] = {}
         self._cloud = cloud
 
-    def device(self, user: int, items: Sequence[int] = ()) -> DeviceClient:
+    def device(
+        self, user: int, items: Sequence[int] = (), profile: Sequence[int] = ()
+    ) -> DeviceClient:
         """The device of ``user``; a new one, which knows ``items``, where there is none."""
         device = self.devices.get(user)
         if device is None:
             device = DeviceClient(user, self.scorer, self._cloud, self.settings, items)
+            device.profile = array("I", profile)
             self.devices[user] = device
         return device
 

@@ -55,10 +55,10 @@ class Outbox:
         self._events.append(event)
         self.taken += 1
 
-    def pending(self) -> EventBatch:
-        """Everything that waits; only after `anchor`."""
+    def pending(self, lag: int = 0) -> EventBatch:
+        """Everything that waits but its newest ``lag`` events; only after `anchor`."""
         assert self._first is not None  # noqa: S101 - the caller anchors first
-        return EventBatch(self._first, tuple(self._events))
+        return EventBatch(self._first, tuple(self._events)[: max(len(self._events) - lag, 0)])
 
     def acknowledged(self, stored: int) -> None:
         """Forget what the journal holds: its first ``stored`` events of this user."""

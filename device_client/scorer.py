@@ -12,7 +12,7 @@ from device_client.runtime import Graph, load_session
 from device_client.settings import DeviceSettings
 from shared_models.contract.bundle import TEST_VECTOR, Arrays, Bundle, same
 from shared_models.contract.errors import BundleRefused
-from shared_models.contract.features import encode_windows
+from shared_models.contract.features import PROFILE, encode_windows
 from shared_models.contract.overlay import Overlay
 from shared_models.contract.tensors import Float32Array, Int64Array
 
@@ -54,7 +54,11 @@ class Scorer:
         self.learner = Learner(bundle, learning, providers) if learning else None
 
     def score(
-        self, window: Int64Array, candidates: Int64Array, overlay: Overlay | None = None
+        self,
+        window: Int64Array,
+        candidates: Int64Array,
+        overlay: Overlay | None = None,
+        profile: Sequence[int] = (),
     ) -> Float32Array:
         """Score ``candidates`` for one window.
 
@@ -62,6 +66,7 @@ class Scorer:
             window: int64 (1, T), as `FeatureSpec.encode_window` makes it.
             candidates: int64 (C,); ids that the model does not know count as no item.
             overlay: slot values over the bundle's defaults.
+            profile: value ids of the user's features, where the graph reads them.
 
         Returns:
             float32 (C,), logits.
@@ -78,6 +83,8 @@ class Scorer:
             events_id: self._features.known(window),
             candidates_id: self._features.known(candidates)[None],
         }
+        if self._features.profile is not None:
+            feeds[PROFILE] = self._features.encode_profile(profile)
         scores: Float32Array = self._graph.run(_SCORES, feeds)[0]
         return scores
 
@@ -97,6 +104,22 @@ class Scorer:
             for name, items in (("event_ids", now), ("refreshed_ids", then))
         }
         return float(self._controller.run(output, feeds)[0])
+
+    def encode(self, items: Sequence[int]) -> dict[str, Float32Array]:
+        """What the bundle's encoder makes of the uplink's window, newest item last.
+
+        Raises:
+            BundleRefused: the graph does not run on it.
+        """
+        names = self.manifest.uplink.outputs if self.manifest.uplink else ()
+        window = self._features.known(encode_windows([items], self._uplink_items))
+        values = self._encoder.run_all(names, {"event_ids": window})
+        return {name: value[0] for name, value in zip(names, values, strict=True)}
+
+    @cached_property
+    def _encoder(self) -> Graph:
+        """Loaded by the first device that refreshes."""
+        return load_session(self._bundle.graph("encoder"), self._providers)
 
     @property
     def _uplink_items(self) -> int:

@@ -105,7 +105,9 @@ class DeviceSettings(BaseSettings):
     def memory(self, manifest: Manifest) -> int:
         """Newest items that a device must remember for the scorer, the uplink and learning."""
         window, learning = manifest.features.window, manifest.learning
-        uplink = manifest.uplink.items + self.uplink_lag if manifest.uplink else 0
+        uplink = 0
+        if manifest.uplink and not manifest.uplink.pending:
+            uplink = manifest.uplink.items + self.uplink_lag
         # Each event that is learned from has the window before it.
         return max(window, uplink, learning.rows + window if learning else 0)
 

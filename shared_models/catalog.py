@@ -10,6 +10,7 @@ from typing import Any, get_args
 
 from shared_models.config import MethodConfig, TrunkConfig, TrunkName
 from shared_models.contract.errors import UnknownName
+from shared_models.contract.features import LogFields
 from shared_models.contract.settings import validated
 
 Settings = Mapping[str, Any]
@@ -21,7 +22,13 @@ def method_names() -> list[str]:
     return sorted(path.parent.name for path in folder.glob("*/method.py"))
 
 
-def resolve(method: str, items: int, trunk: str, settings: Settings) -> MethodConfig:
+def resolve(
+    method: str,
+    items: int,
+    trunk: str,
+    settings: Settings,
+    fields: LogFields | None = None,
+) -> MethodConfig:
     """The full configuration of a run.
 
     Args:
@@ -31,6 +38,7 @@ def resolve(method: str, items: int, trunk: str, settings: Settings) -> MethodCo
         settings: by section: ``{"trunk": {"width": 64}, "duet": {"max_lag": 0}, ...}``; the
             sections of other methods are left to them. ``window`` in a method's section is the
             scorer's.
+        fields: of the log; methods take those that they read.
 
     Raises:
         UnknownName: no such method, trunk or setting.
@@ -42,12 +50,28 @@ def resolve(method: str, items: int, trunk: str, settings: Settings) -> MethodCo
         raise UnknownName("trunk", trunk, get_args(TrunkName))
     config = import_module(f"shared_models.methods.{method}.config").Config
     own = dict(settings.get(method, {}))
-    features = {"items": items, **({"window": own.pop("window")} if "window" in own else {})}
+    reads = bool(own.get("fields", config.model_fields["fields"].default))
+    features = {
+        "items": items,
+        **({"window": own.pop("window")} if "window" in own else {}),
+        **({"item_fields": fields.items} if fields and reads else {}),
+        **({"profile": fields.users} if fields and reads and config.reads_profile else {}),
+    }
     trunk_fields = {"name": trunk, **settings.get("trunk", {})}
     validated(TrunkConfig, "trunk", trunk_fields)
-    fields = {**own, "features": features, "trunk": trunk_fields}
-    resolved: MethodConfig = validated(config, method, fields)
+    resolved: MethodConfig = validated(
+        config, method, {**own, "features": features, "trunk": trunk_fields}
+    )
     return resolved
+
+
+def table_format(method: str) -> str | None:
+    """The name of the tables that the original of ``method`` reads, where we read them too.
+
+    It is ``TABLE`` in the method's ``config.py``: names of formats are of `shared_models.logs`.
+    """
+    config = import_module(f"shared_models.methods.{method}.config")
+    return getattr(config, "TABLE", None)
 
 
 def load_method(name: str, config: MethodConfig) -> Any:

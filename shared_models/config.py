@@ -7,9 +7,9 @@ from typing import ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from shared_models.contract.features import FeatureSpec
-from shared_models.contract.manifest import RefreshRule, UplinkSpec
+from shared_models.contract.manifest import MemorySpec, RefreshRule, UplinkSpec
 
-TrunkName = Literal["sasrec", "gru4rec", "din"]
+TrunkName = Literal["sasrec", "gru4rec", "din", "pool"]
 
 
 class TrunkConfig(BaseModel):
@@ -20,7 +20,7 @@ class TrunkConfig(BaseModel):
     name: TrunkName = "sasrec"
     width: PositiveInt = Field(32, description="Width D of embeddings and states.")
     blocks: PositiveInt = Field(1, description="Attention blocks (sasrec).")
-    heads: PositiveInt = Field(4, description="Attention heads (sasrec).")
+    heads: PositiveInt = Field(4, description="Attention heads (sasrec, din).")
     positions: Literal["recency", "order"] = Field(
         "recency",
         description="What a place in the window means (sasrec): events before the newest one, or "
@@ -39,6 +39,20 @@ class TrunkConfig(BaseModel):
         return self
 
 
+class NeighbourSpec(BaseModel):
+    """Users whose behaviour says something of another one's."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    count: PositiveInt = Field(10, description="Most neighbours of a user, N.")
+    events: PositiveInt = Field(100, description="Newest events of each that are read, L.")
+    seen: Literal["target", "end"] = Field(
+        "end",
+        description="What training knows of them: their events before the target's time, or all "
+        "of their training events, whenever they were.",
+    )
+
+
 class MethodConfig(BaseModel):
     """What may differ between two runs of a method; frozen, so that a hash names the run."""
 
@@ -46,10 +60,13 @@ class MethodConfig(BaseModel):
 
     export_only: ClassVar[frozenset[str]] = frozenset({"uploads"})
     """Settings that shape the bundle and leave the weights alone."""
+    reads_profile: ClassVar[bool] = False
+    """Whether its models read the features of the user too, where ``fields`` is set."""
 
     features: FeatureSpec
     trunk: TrunkConfig = TrunkConfig()
     uploads: bool = Field(False, description="Whether devices upload the events they see.")
+    fields: bool = Field(False, description="Whether models read the log's features of items.")
 
     @property
     def refresh(self) -> RefreshRule:
@@ -59,6 +76,16 @@ class MethodConfig(BaseModel):
     @property
     def uplink(self) -> UplinkSpec | None:
         """What a refresh sends up."""
+        return None
+
+    @property
+    def memory(self) -> MemorySpec | None:
+        """What the cloud keeps of each user."""
+        return None
+
+    @property
+    def neighbours(self) -> NeighbourSpec | None:
+        """Whose behaviour training reads beside the user's own."""
         return None
 
     @property

@@ -7,7 +7,7 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
-from shared_models import control, gradient
+from shared_models import control, encoding, gradient
 from shared_models.contract.bundle import (
     DEFAULTS,
     LEARNING_VECTOR,
@@ -17,17 +17,27 @@ from shared_models.contract.bundle import (
     same,
 )
 from shared_models.contract.errors import BundleRefused
+from shared_models.contract.features import PROFILE, FieldSpec
 from shared_models.contract.tensors import Float32Array, TensorSpec
 from shared_models.control import Calibrate
 from shared_models.graphs import PROBES, probe, to_onnx
-from shared_models.method import Controls, LearnerExport, Learns, Method, ScorerExport
+from shared_models.method import (
+    Controls,
+    EncoderExport,
+    LearnerExport,
+    Learns,
+    Method,
+    ScorerExport,
+)
 
 SCORER_FILE: Final = "scorer.onnx"
 GRAD_FILE: Final = "grad.onnx"
 CONTROLLER_FILE: Final = "controller.onnx"
+ENCODER_FILE: Final = "encoder.onnx"
 _SIZES: Final = {
     "event_ids": {0: "batch", 1: "length"},
     "candidate_ids": {0: "batch", 1: "choice"},
+    PROFILE: {0: "batch"},
 }
 
 
@@ -57,9 +67,12 @@ def compile_bundle(
         **({DEFAULTS: arrays_to_bytes(slots)} if slots else {}),
         **(_learning_files(exported, learner, method) if learner else {}),
         **({CONTROLLER_FILE: _controller(controller, method)} if controller else {}),
+        **({ENCODER_FILE: _encoder(exported.encoder, method)} if exported.encoder else {}),
     }
+    profile = method.config.device_features.profile
     graphs = {
-        "scorer": _ports(SCORER_FILE, specs),
+        "scorer": _ports(SCORER_FILE, specs, profile),
+        **({"encoder": encoding.ports(ENCODER_FILE, exported.encoder)} if exported.encoder else {}),
         **({"grad": gradient.ports(GRAD_FILE, specs)} if learner else {}),
         **({"controller": control.ports(CONTROLLER_FILE)} if controller else {}),
     }
@@ -74,7 +87,11 @@ def compile_bundle(
         "uplink": method.config.uplink and method.config.uplink.model_dump(),
         "controller": controller and {"calibration": calibrate(controller)},
         "learning": learner and learner.spec.model_dump(),
+        "groups": _groups(exported),
+        "memory": method.config.memory and method.config.memory.model_dump(),
+        "neighbours": method.config.neighbours.count if method.config.neighbours else 0,
         "uploads": method.config.uploads,
+        "cross_user": method.config.neighbours is not None,
     }
     return Bundle.make(manifest, files)
 
@@ -85,10 +102,14 @@ def proved_scorer(exported: ScorerExport, method: Method) -> bytes:
     Raises:
         BundleRefused: it does not reproduce torch.
     """
-    events = torch.ones(2, method.config.device_features.window, dtype=torch.int64)
+    features = method.config.device_features
+    events = torch.ones(2, features.window, dtype=torch.int64)
     example = {"event_ids": events, "candidate_ids": torch.ones(2, 3, dtype=torch.int64)}
+    if features.profile:
+        example[PROFILE] = torch.ones(2, features.profile.most, dtype=torch.int64)
     slots = {name: value.detach() for name, value in exported.slots.items()}
-    graph = to_onnx(exported.scorer, example, slots, ["scores"], _SIZES)
+    sizes = {name: _SIZES[name] for name in example}
+    graph = to_onnx(exported.scorer, example, slots, ["scores"], sizes)
     prove(graph, exported, method)
     return graph
 
@@ -101,7 +122,8 @@ def prove(graph: bytes, exported: ScorerExport, method: Method) -> None:
     """
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
     inputs = {port.name for port in session.get_inputs()}
-    wanted = {"event_ids", "candidate_ids", *exported.slots}
+    profile = {PROFILE} if method.config.device_features.profile else set()
+    wanted = {"event_ids", "candidate_ids", *profile, *exported.slots}
     if inputs != wanted:
         raise BundleRefused(f"the graph reads {sorted(inputs)}, not {sorted(wanted)}")
     for size in PROBES:
@@ -139,12 +161,29 @@ def _test_vector(exported: ScorerExport, method: Method) -> dict[str, Any]:
     return {**feeds, "scores": _torch_scores(exported, feeds)}
 
 
-def _ports(file: str, slots: Sequence[TensorSpec]) -> dict[str, Any]:
+def _encoder(encoder: EncoderExport, method: Method) -> bytes:
+    uplink = method.config.uplink
+    return encoding.proved_encoder(
+        encoder, method.config.features.items, uplink.items if uplink else 1
+    )
+
+
+def _groups(exported: ScorerExport) -> dict[str, Any] | None:
+    if not exported.groups:
+        return None
+    return {"count": len(exported.groups), "slots": tuple(exported.groups[0])}
+
+
+def _ports(file: str, slots: Sequence[TensorSpec], profile: FieldSpec | None) -> dict[str, Any]:
+    about = (
+        [TensorSpec(name=PROFILE, dtype="int64", shape=("batch", profile.most))] if profile else []
+    )
     return {
         "file": file,
         "inputs": [
             TensorSpec(name="event_ids", dtype="int64", shape=("batch", "length")),
             TensorSpec(name="candidate_ids", dtype="int64", shape=("batch", "choice")),
+            *about,
             *slots,
         ],
         "outputs": [TensorSpec(name="scores", shape=("batch", "choice"))],

@@ -4,7 +4,7 @@ A method is stateless: weights come in as a torch module, values go out. The sma
 config, a module and three functions::
 
     class Base:
-        def build(self, seed, popularity=None): return Ranker(self.config.trunk, ...)
+        def build(self, seed, facts=None): return Ranker(self.config.trunk, ...)
         def stages(self): return [Stage("trunk", all_parameters, loss, scores)]
         def score(self, model, batch, age=0): return model(...)
         def export(self, model): return ScorerExport(model, slots={})
@@ -17,14 +17,17 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal, Protocol, runtime_checkable
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from shared_models.config import MethodConfig
 from shared_models.contract.manifest import LearningSpec
 from shared_models.contract.tensors import Float32Array, Int64Array
 
-# Shapes: B rows (a positive beside its negatives, or an exposure), H history, C candidates.
+# Shapes: B rows (a positive beside its negatives, or an exposure), H history, C candidates,
+# M value ids, W neighbours, L events of each, D width.
 
 Rows = Literal["targets", "sequences"]
 """What a training batch holds: single targets with the history before each, or behaviour as it
@@ -39,6 +42,19 @@ class Task(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Facts:
+    """What a model knows of a log before it is trained.
+
+    Attributes:
+        popularity_V: float32 (V + 1,), each item's share of the training part.
+        item_fields_VM: int64 (V + 1, M), value ids of the items' features, padded with 0.
+    """
+
+    popularity_V: Tensor
+    item_fields_VM: Tensor
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
     """Rows of a log, on one torch device.
 
@@ -47,11 +63,15 @@ class Batch:
             rows of sequences the H + 1 items of each.
         candidates_BC: int64 items to score; in rows of sequences none.
         labels_BC: float32, 1 where the user took the item.
+        profile_BM: int64 value ids of the users' features, where the method reads them.
+        others_BWL: int64 items of W neighbours, as ``history_BH``, where the method reads them.
     """
 
     history_BH: Tensor
     candidates_BC: Tensor
     labels_BC: Tensor
+    profile_BM: Tensor | None = None
+    others_BWL: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +85,7 @@ class Stage:
         scores: validation scores (B, C), with staleness drawn as in service.
         epochs: most epochs, where fewer than the recipe's suffice.
         rows: what the loss reads.
+        start: told of some training rows before the first step: what begins where the data are.
     """
 
     name: str
@@ -73,6 +94,20 @@ class Stage:
     scores: Callable[[nn.Module, Batch, torch.Generator], Tensor]
     epochs: int | None = None
     rows: Rows = "targets"
+    start: Callable[[nn.Module, Batch], None] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderExport:
+    """What devices make of behaviour before it leaves them.
+
+    Attributes:
+        encoder: module ``(event_ids_BN) -> (tensor, ...)`` over the uplink's window.
+        outputs: their names and sizes; all are vectors (B, D).
+    """
+
+    encoder: nn.Module
+    outputs: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +115,16 @@ class ScorerExport:
     """What a method hands to the exporter.
 
     Attributes:
-        scorer: module ``(event_ids_BT, candidate_ids_BC, *slots) -> scores_BC``.
+        scorer: module ``(event_ids_BT, candidate_ids_BC[, profile_BM], *slots) -> scores_BC``.
         slots: default value of each slot, in the order of the scorer's arguments.
+        encoder: what a refresh sends up in place of item ids.
+        groups: values of some slots for group 1, 2, ...; the same slots for each.
     """
 
     scorer: nn.Module
     slots: Mapping[str, Tensor] = field(default_factory=dict)
+    encoder: EncoderExport | None = None
+    groups: Sequence[Mapping[str, Tensor]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +158,8 @@ class Method(Protocol):
         """Frozen settings; their hash is part of a bundle's identity."""
         ...
 
-    def build(self, seed: int, popularity: Tensor | None = None) -> nn.Module:
-        """A fresh module; ``popularity`` holds each item's share of the training log (V + 1,)."""
+    def build(self, seed: int, facts: Facts | None = None) -> nn.Module:
+        """A fresh module; without ``facts``, one to load weights into."""
         ...
 
     def stages(self) -> Sequence[Stage]:
@@ -136,12 +175,54 @@ class Method(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Uplinks:
+    """What B devices sent up, beside what the cloud remembers of others.
+
+    Attributes:
+        items_BN: int64, newest last, right-padded with 0: the ids that the manifest's uplink names,
+            or the newest of the user's history in the cloud.
+        outputs: float32 (B, D) by name, of the encoder.
+        others_BWD: float32, the vectors of each user's neighbours.
+        known_BW: which of them there are.
+    """
+
+    items_BN: Int64Array
+    outputs: Mapping[str, Float32Array] = field(default_factory=dict)
+    others_BWD: Float32Array | None = None
+    known_BW: NDArray[np.bool_] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Personalization:
+    """What B devices get, and what the cloud keeps of them.
+
+    Attributes:
+        slots: float32 (B, *shape) by slot.
+        memory_BD: float32, what is remembered of each user from now on; None: nothing new.
+        groups_B: int64, each user's group from 1 on; None where there are none.
+    """
+
+    slots: Mapping[str, Float32Array]
+    memory_BD: Float32Array | None = None
+    groups_B: Int64Array | None = None
+
+
 @runtime_checkable
 class Personalizes(Protocol):
     """A method whose cloud writes slot values for single devices."""
 
-    def personalize(self, model: nn.Module, uplinks: Int64Array) -> Mapping[str, Float32Array]:
-        """Slot values float32 (B, *shape) for uplinks int64 (B, n), right-padded with 0."""
+    def personalize(self, model: nn.Module, uplinks: Uplinks) -> Personalization:
+        """Slot values for each uplink; rows do not depend on each other."""
+        ...
+
+
+@runtime_checkable
+class Remembers(Protocol):
+    """A method whose cloud keeps a vector of each user, as its config's ``memory`` says."""
+
+    def remember(self, model: nn.Module, histories_BL: Int64Array) -> Float32Array:
+        """Vectors float32 (B, D) of histories int64, newest last, right-padded."""
         ...
 
 

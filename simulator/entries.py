@@ -21,9 +21,12 @@ PRESETS: Final[Mapping[str, str]] = {
     "whole-model": "duet[duet.delivery=model]",
     "generator-on-device": "duet[duet.delivery=generator]",
     "capacity-control": "additive",
+    "pnn": "cigar[cigar.exchange=false,cigar.prototypes=false]",
+    "wo-pn": "cigar[cigar.prototypes=false]",
+    "wo-cdgnn": "cigar[cigar.exchange=false]",
 }
-"""Baselines that keep claims about DUET honest, and its cheapest delivery."""
-BASELINES: Final = ("popularity", "base", "finetune", "duet", *PRESETS)
+"""Baselines and ablations that keep claims honest, and DUET's cheapest delivery."""
+BASELINES: Final = ("popularity", "base", "finetune", "duet", "ecrec", "cigar", *PRESETS)
 """What ``concerto compare --all`` plays."""
 _LABEL: Final = re.compile(r"(.+):\s+(.+)")
 _ENTRY: Final = re.compile(r"([a-z0-9_-]+)(?:\[(.*)\])?", re.IGNORECASE)

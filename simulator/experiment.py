@@ -26,7 +26,7 @@ from simulator.results import Results
 from simulator.scenario import Scenario
 from simulator.stage import Run, open_stage
 from simulator.tally import Tally
-from simulator.windows import initial_windows
+from simulator.windows import initial_windows, known_profiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +164,9 @@ def _run(plan: Plan, play: Play, seed: int, trained: Trained, display: Display) 
     def on_report(tally: Tally, about: Int64Array, traffic: tuple[int, int]) -> None:
         display.show(meter.read(tally, about, traffic))
 
-    replay = Replay(plan.moments, windows, trained.bundle, play.rules, on_report)
+    reads_profile = trained.bundle.manifest.features.profile is not None
+    profiles = known_profiles(plan.log) if reads_profile else {}
+    replay = Replay(plan.moments, windows, trained.bundle, play.rules, on_report, profiles)
     return Run(
         play.label,
         play.resolved,

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from types import MappingProxyType
 from typing import Final
 
 import numpy as np
@@ -99,6 +100,7 @@ class Replay:
         windows: each user's items before the first moment, newest last.
         bundle: what devices should run.
         rules: how it is played.
+        profiles: value ids of each user's features, by user.
         on_report: told after each report: the tally, which moments it was about, `traffic`.
     """
 
@@ -109,9 +111,11 @@ class Replay:
         bundle: Bundle,
         rules: Rules,
         on_report: OnReport = lambda *_: None,
+        profiles: Mapping[int, Sequence[int]] = MappingProxyType({}),
     ) -> None:
         self.tally = Tally(moments)
         self._moments, self._windows, self._bundle = moments, windows, bundle
+        self._profiles = profiles
         self._rules, self._on_report = rules, on_report
         self._parts = parts(moments, rules.round_events)
         self._traffic: dict[int, tuple[int, int]] = {}
@@ -170,7 +174,9 @@ class Replay:
     def _begin(self, share: Share) -> Begin:
         users = np.fromiter(self._windows, np.int64)
         windows = [
-            InitialWindow(user=user, items=self._windows[user])
+            InitialWindow(
+                user=user, items=self._windows[user], profile=self._profiles.get(user, ())
+            )
             for user in users[share.of(users)].tolist()
         ]
         method = self._bundle.manifest.method

@@ -2,6 +2,7 @@
 
 import polars as pl
 
+from shared_models.logs.fields import user_fields
 from shared_models.logs.moments import Moments
 from shared_models.logs.prepared import PreparedLog, taken
 
@@ -19,3 +20,9 @@ def initial_windows(log: PreparedLog, moments: Moments, length: int) -> dict[int
     newest = taken(past).sort("user", "seq").group_by("user").agg(pl.col("item").tail(length))
     known = dict(newest.iter_rows())
     return {user: known.get(user, []) for user in first["user"].sort().to_list()}
+
+
+def known_profiles(log: PreparedLog) -> dict[int, list[int]]:
+    """Value ids of each user's features, by user; none where the log knows nothing of users."""
+    fields = user_fields(log)
+    return {} if fields is None else dict(enumerate(fields.ids.tolist()))

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from cloud_server.memory.gather import Found
-from cloud_server.memory.store import LIVE, MemorySpec
+from cloud_server.memory.store import LIVE
 from shared_models.contract.errors import BadAsk, UnknownName
+from shared_models.contract.manifest import MemorySpec
 from shared_models.contract.tensors import Float32Array, Int64Array
 
 
@@ -16,12 +17,12 @@ def by_name(specs: Iterable[MemorySpec]) -> dict[str, MemorySpec]:
     """Each spec under its name.
 
     Raises:
-        ValueError: two have the same name, or a vector would hold no number.
+        ValueError: two have the same name.
     """
     named: dict[str, MemorySpec] = {}
     for spec in specs:
-        if spec.width < 1 or spec.name in named:
-            raise ValueError(f"{spec} has no width, or its name is taken")
+        if spec.name in named:
+            raise ValueError(f"{spec.name!r} is there twice")
         named[spec.name] = spec
     return named
 

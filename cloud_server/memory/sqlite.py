@@ -13,8 +13,9 @@ from typing_extensions import override
 
 from cloud_server.memory.checks import by_name, check_now, check_seen, check_write, spec_of
 from cloud_server.memory.gather import Found, gathered, packed
-from cloud_server.memory.store import LIVE, MemorySpec, UserMemory, Vectors
+from cloud_server.memory.store import LIVE, UserMemory, Vectors
 from shared_models.contract.errors import BadSetting
+from shared_models.contract.manifest import MemorySpec
 from shared_models.contract.tensors import Float32Array, Int64Array
 
 _PATIENCE_S: Final = 60.0

@@ -20,19 +20,6 @@ NOBODY: Final = -1
 
 
 @dataclass(frozen=True, slots=True)
-class MemorySpec:
-    """A vector that may be kept of each user.
-
-    Attributes:
-        name: what it is kept under.
-        width: D.
-    """
-
-    name: str
-    width: int
-
-
-@dataclass(frozen=True, slots=True)
 class Vectors:
     """Vectors of users, shaped as their ids were; the caller's to change.
 

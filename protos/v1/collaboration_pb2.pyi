@@ -32,6 +32,7 @@ class Ask(_message.Message):
     REFRESH_FIELD_NUMBER: _builtins.int
     RANK_FIELD_NUMBER: _builtins.int
     UPLOAD_FIELD_NUMBER: _builtins.int
+    GROUP_FIELD_NUMBER: _builtins.int
     seq: _builtins.int
     """Number of this ask in the device's life; the answer repeats it."""
     at: _builtins.float
@@ -54,6 +55,10 @@ class Ask(_message.Message):
     def upload(self) -> Global___Upload:
         """Hands over observed events."""
 
+    @_builtins.property
+    def group(self) -> Global___GroupRequest:
+        """Asks for the slot values of a group."""
+
     def __init__(
         self,
         *,
@@ -64,12 +69,13 @@ class Ask(_message.Message):
         refresh: Global___Refresh | None = ...,
         rank: Global___Rank | None = ...,
         upload: Global___Upload | None = ...,
+        group: Global___GroupRequest | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "hello", b"hello", "rank", b"rank", "refresh", b"refresh", "upload", b"upload"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "group", b"group", "hello", b"hello", "rank", b"rank", "refresh", b"refresh", "upload", b"upload"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "body", b"body", "hello", b"hello", "rank", b"rank", "refresh", b"refresh", "round", b"round", "seq", b"seq", "upload", b"upload"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "body", b"body", "group", b"group", "hello", b"hello", "rank", b"rank", "refresh", b"refresh", "round", b"round", "seq", b"seq", "upload", b"upload"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["hello", "refresh", "rank", "upload"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["hello", "refresh", "rank", "upload", "group"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
@@ -113,25 +119,59 @@ class Refresh(_message.Message):
 
     ITEMS_FIELD_NUMBER: _builtins.int
     EVENTS_SEEN_FIELD_NUMBER: _builtins.int
+    OUTPUTS_FIELD_NUMBER: _builtins.int
+    PENDING_FIELD_NUMBER: _builtins.int
     events_seen: _builtins.int
-    """Number of events that the device had seen when it made this uplink."""
+    """Number of events that the device had seen when it made this uplink; 0 where `outputs` go up."""
     @_builtins.property
     def items(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Newest last: the item ids that the manifest's uplink names."""
+
+    @_builtins.property
+    def outputs(self) -> _containers.RepeatedCompositeFieldContainer[_tensor_pb2.Tensor]:
+        """What the encoder made of the window, where the manifest's uplink names outputs."""
+
+    @_builtins.property
+    def pending(self) -> Global___Upload:
+        """Events that the journal lacks, where the manifest's uplink is what is pending."""
 
     def __init__(
         self,
         *,
         items: _abc.Iterable[_builtins.int] | None = ...,
         events_seen: _builtins.int = ...,
+        outputs: _abc.Iterable[_tensor_pb2.Tensor] | None = ...,
+        pending: Global___Upload | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["pending", b"pending"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["events_seen", b"events_seen", "items", b"items"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events_seen", b"events_seen", "items", b"items", "outputs", b"outputs", "pending", b"pending"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Refresh: _TypeAlias = Refresh  # noqa: Y015
+
+@_typing.final
+class GroupRequest(_message.Message):
+    """Asks for what all users of a group share."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    """Number of the group, from 1."""
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["number", b"number"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GroupRequest: _TypeAlias = GroupRequest  # noqa: Y015
 
 @_typing.final
 class Rank(_message.Message):
@@ -309,10 +349,13 @@ class Overlay(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    EVENTS_SEEN_FIELD_NUMBER: _builtins.int
     SLOTS_FIELD_NUMBER: _builtins.int
-    events_seen: _builtins.int
-    """Number of events that the uplink had seen; overlays with a smaller number are older."""
+    GROUP_FIELD_NUMBER: _builtins.int
+    EVENTS_STORED_FIELD_NUMBER: _builtins.int
+    group: _builtins.int
+    """The user's group, from 1; 0 where the bundle has none."""
+    events_stored: _builtins.int
+    """Number of this user's events that the journal holds, where the refresh brought some."""
     @_builtins.property
     def slots(self) -> _containers.RepeatedCompositeFieldContainer[_tensor_pb2.Tensor]:
         """One tensor for each slot that changes."""
@@ -320,12 +363,13 @@ class Overlay(_message.Message):
     def __init__(
         self,
         *,
-        events_seen: _builtins.int = ...,
         slots: _abc.Iterable[_tensor_pb2.Tensor] | None = ...,
+        group: _builtins.int = ...,
+        events_stored: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["events_seen", b"events_seen", "slots", b"slots"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events_stored", b"events_stored", "group", b"group", "slots", b"slots"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

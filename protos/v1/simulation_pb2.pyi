@@ -601,21 +601,27 @@ class InitialWindow(_message.Message):
 
     USER_FIELD_NUMBER: _builtins.int
     ITEMS_FIELD_NUMBER: _builtins.int
+    PROFILE_FIELD_NUMBER: _builtins.int
     user: _builtins.int
     """The user."""
     @_builtins.property
     def items(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Newest last."""
 
+    @_builtins.property
+    def profile(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Value ids of the user's features."""
+
     def __init__(
         self,
         *,
         user: _builtins.int = ...,
         items: _abc.Iterable[_builtins.int] | None = ...,
+        profile: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "profile", b"profile", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,12 +1,34 @@
 """How behaviour becomes the inputs of a graph: the same lines on both sides, the sizes as data."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
 from shared_models.contract.events import PAD
 from shared_models.contract.tensors import Int64Array
+
+PROFILE: Final = "profile"
+"""Name of the graphs' input for the user's features."""
+
+
+class FieldSpec(BaseModel):
+    """Categorical features of users or of items, all of their values numbered together."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    values: PositiveInt = Field(description="Distinct values; ids run from 1, 0 is none.")
+    most: PositiveInt = Field(description="Value ids that one user or item may have, M.")
+
+
+@dataclass(frozen=True, slots=True)
+class LogFields:
+    """What features a log has; None where it has none."""
+
+    items: FieldSpec | None = None
+    users: FieldSpec | None = None
 
 
 class FeatureSpec(BaseModel):
@@ -21,10 +43,20 @@ class FeatureSpec(BaseModel):
     items: PositiveInt = Field(description="Number of items V; ids run from 1 to V.")
     window: PositiveInt = Field(10, description="Events that the scorer sees, T.")
     names: tuple[str, ...] = ("event_ids", "candidate_ids")
+    item_fields: FieldSpec | None = Field(None, description="Of items, inside the graphs.")
+    profile: FieldSpec | None = Field(
+        None, description="Of the user: graphs also read ``profile`` int64 (B, M)."
+    )
 
     def encode_window(self, items: Sequence[int]) -> Int64Array:
         """The newest T of ``items`` (oldest first) as int64 (1, T)."""
         return encode_windows([items], self.window)
+
+    def encode_profile(self, values: Sequence[int]) -> Int64Array:
+        """The value ids of a user's features, padded: int64 (1, M)."""
+        assert self.profile is not None  # noqa: S101 - only graphs that read one ask for it
+        encoded = encode_windows([values], self.profile.most)
+        return np.where((encoded >= 1) & (encoded <= self.profile.values), encoded, PAD)
 
     def known(self, items: Int64Array) -> Int64Array:
         """``items`` with every id that the model has no row for replaced by `PAD`."""

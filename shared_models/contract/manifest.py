@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Self
 
 import numpy as np
 from pydantic import (
@@ -14,13 +14,14 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     ValidationError,
+    model_validator,
 )
 
 from shared_models.contract.errors import BundleCorrupt, BundleIncompatible
 from shared_models.contract.features import FeatureSpec
 from shared_models.contract.tensors import TensorSpec
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 
 
 class _Data(BaseModel):
@@ -98,9 +99,39 @@ class LearningSpec(_Data):
 
 
 class UplinkSpec(_Data):
-    """What a refresh sends up: the newest ``items`` item ids."""
+    """What a refresh sends up.
+
+    The newest ``items`` item ids; or, where ``outputs`` names some, only these outputs of the graph
+    ``encoder`` over them; or, where it is ``pending``, the events that the cloud has not stored
+    yet, which then reads the newest ``items`` of the user's history.
+    """
 
     items: PositiveInt
+    outputs: tuple[str, ...] = ()
+    pending: bool = False
+
+    @model_validator(mode="after")
+    def _sends_one_thing(self) -> Self:
+        if self.pending and self.outputs:
+            raise ValueError("an uplink has events or outputs, not both")
+        return self
+
+
+class GroupSpec(_Data):
+    """Slots whose values are the same for all users of a group.
+
+    A refresh tells the group's number, from 1 on; the values come down once, when it changes.
+    """
+
+    count: PositiveInt
+    slots: tuple[str, ...]
+
+
+class MemorySpec(_Data):
+    """A vector that the cloud keeps of each user."""
+
+    name: str
+    width: PositiveInt
 
 
 class Manifest(_Data):
@@ -117,6 +148,9 @@ class Manifest(_Data):
     uplink: UplinkSpec | None = None
     controller: ControllerSpec | None = None
     learning: LearningSpec | None = None
+    groups: GroupSpec | None = None
+    memory: MemorySpec | None = Field(None, description="What the cloud keeps of each user.")
+    neighbours: NonNegativeInt = Field(0, description="Users whose vectors a refresh reads.")
     uploads: bool = Field(False, description="Whether the device may upload events.")
     cross_user: bool = Field(False, description="Whether the cloud reads across users.")
     files: Mapping[str, FileSpec]

@@ -25,11 +25,15 @@ class Overlay:
         events_seen: events of the user that had happened when the uplink was made; also the
             overlay's version, since a later uplink has seen more.
         slots: float32 arrays by slot name.
+        group: the user's group from 1 on; 0 where the bundle has none.
+        events_stored: of the user in the cloud's journal, where the uplink brought some.
     """
 
     bundle_id: str
     events_seen: int
     slots: Mapping[str, Float32Array]
+    group: int = 0
+    events_stored: int = 0
 
     def age(self, events_now: int) -> int:
         """Events since the window that made this overlay."""
@@ -53,14 +57,17 @@ class Overlay:
 
 
 def overlay_to_proto(overlay: Overlay, codec: Codec) -> collaboration_pb2.Overlay:
-    """Write an overlay; the bundle id is the session's and is not repeated."""
+    """Write an overlay; what the device knows without it, bundle and uplink, is not repeated."""
     return collaboration_pb2.Overlay(
-        events_seen=overlay.events_seen,
         slots=[tensor_to_proto(name, array, codec) for name, array in overlay.slots.items()],
+        group=overlay.group,
+        events_stored=overlay.events_stored,
     )
 
 
-def overlay_from_proto(message: collaboration_pb2.Overlay, bundle_id: str) -> Overlay:
-    """Read an overlay that was made for ``bundle_id``."""
+def overlay_from_proto(
+    message: collaboration_pb2.Overlay, bundle_id: str, events_seen: int
+) -> Overlay:
+    """Read an overlay for ``bundle_id``, that answers an uplink made ``events_seen`` events on."""
     slots = {tensor.name: tensor_from_proto(tensor) for tensor in message.slots}
-    return Overlay(bundle_id, message.events_seen, slots)
+    return Overlay(bundle_id, events_seen, slots, message.group, message.events_stored)

@@ -8,6 +8,8 @@ CONTROL: Final = "control"
 """Hellos, which open sessions."""
 REFRESH: Final = "refresh"
 """Asks for slot values."""
+GROUP: Final = "group"
+"""Asks for what a group of users shares."""
 RANK: Final = "rank"
 """Asks to rank in the cloud."""
 UPLOAD: Final = "upload"
@@ -15,7 +17,7 @@ UPLOAD: Final = "upload"
 CONTRIBUTE: Final = "contribute"
 """What a device learnt, on its way to the cloud."""
 
-PAYLOAD: Final = (REFRESH, RANK, UPLOAD, CONTRIBUTE)
+PAYLOAD: Final = (REFRESH, GROUP, RANK, UPLOAD, CONTRIBUTE)
 """Purposes that serve recommendations."""
 APART: Final = (BUNDLE, CONTROL)
 """Purposes that serve no single recommendation and are reported apart."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from shared_models.contract.errors import BadSetting, UnknownName
 from shared_models.contract.tensors import Int64Array
 from shared_models.logs.prepared import Part, PreparedLog, targets
-from shared_models.logs.splits import SPLITS
+from shared_models.logs.splits import split_named
 
 NEGATIVES: Final = 99
 SHORTLIST: Final = "shortlist-100"
@@ -139,7 +139,7 @@ def protocol_name(log: PreparedLog, candidates: str, data_seed: int) -> str:
     else:
         shown = f"shortlist-100: 1 taken + {NEGATIVES} never-touched, data seed {data_seed}"
     about = log.manifest
-    shares = SPLITS[about.split].shares
+    shares = split_named(about.split).shares
     return (
         f"{about.name} ({about.hash[:8]}), {about.task}, {about.split} {shares}, {shown}, "
         f"ties mid-rank; the split leaks: {about.leaks}"

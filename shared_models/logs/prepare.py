@@ -1,24 +1,33 @@
 """From a name or a file to a prepared log, kept in a cache by its content."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
 from filelock import FileLock
 
-from shared_models.contract.errors import PathMissing, UnknownName
+from shared_models.contract.errors import BadSetting, PathMissing, UnknownName
 from shared_models.logs.files import Columns, read_file
 from shared_models.logs.movielens import read_movielens
 from shared_models.logs.prepared import ABOUT, PARTS, PreparedLog, open_log, write_log
 from shared_models.logs.source import Source, numbered
-from shared_models.logs.splits import SPLITS, cut
+from shared_models.logs.splits import SPLITS, cut, split_named
+from shared_models.logs.tables.read import FORMATS, read_tables
 from shared_models.logs.worlds.groups import World, read_synthetic
 from shared_models.logs.worlds.memory import MemoryWorld, read_memory
 from shared_models.logs.worlds.trend import TrendWorld, read_trend
 
-__all__ = ["SOURCES", "Columns", "cache_root", "open_or_prepare", "prepare"]
+__all__ = [
+    "FORMATS",
+    "SOURCES",
+    "Columns",
+    "cache_root",
+    "open_or_prepare",
+    "open_or_prepare_tables",
+    "prepare",
+]
 
 SOURCES: Final[Mapping[str, Callable[[], Source]]] = {
     "movielens-100k": lambda: read_movielens(cache_root()),
@@ -49,7 +58,31 @@ def open_or_prepare(log: str, columns: Columns, split: str) -> PreparedLog:
     path = Path(log)
     if path.is_dir():
         return open_log(path)
-    source = source_of(log, columns)
+    return _kept(source_of(log, columns), split)
+
+
+def open_or_prepare_tables(
+    tables: Sequence[Path], form: str, *, shifted: bool = False
+) -> PreparedLog:
+    """The prepared log of tables in the format of a method's original.
+
+    Args:
+        tables: one, cut by its rows, or several, of which the last one is the test part.
+        form: one of `FORMATS`.
+        shifted: whether sequences add 1 to every id, where the format leaves that open.
+
+    Raises:
+        InputError: a table cannot be used; the message says why and what to do.
+    """
+    name = f"{form}-shifted" if shifted else form
+    if name not in FORMATS:
+        raise BadSetting("shifted-sequences", f"{form} has the same ids in targets and sequences")
+    split = "rows" if len(tables) == 1 else "tables"
+    return _kept(read_tables(tables, FORMATS[name]), split)
+
+
+def _kept(source: Source, split: str) -> PreparedLog:
+    """The prepared log of ``source``, out of the cache if its like is there."""
     root = cache_root() / "logs"
     root.mkdir(parents=True, exist_ok=True)
     with FileLock(root / ".lock"), TemporaryDirectory(dir=root, prefix=".") as place:
@@ -80,7 +113,7 @@ def prepare(source: Source, split: str, folder: Path) -> PreparedLog:
         "name": source.name,
         "task": source.task,
         "split": split,
-        "leaks": SPLITS[split].leaks,
+        "leaks": split_named(split).leaks,
         "truth": dict(source.truth),
     }
     return write_log(folder, {**{part: parts[part] for part in PARTS}, **tables}, about)

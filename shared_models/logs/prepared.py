@@ -7,7 +7,9 @@ A folder with ``train.parquet``, ``validation.parquet``, ``test.parquet``, ``ite
 - ``at`` float64, seconds; ``seq`` int32, number of the event in the user's life, over all parts;
 - labelled exposures also have ``label`` float32 and ``request`` int64. A request below 0 is one
   event of behaviour: the user took the item (label 1) without having been shown any. It is part of
-  histories, and nothing to learn to predict or to be judged by.
+  histories, and nothing to learn to predict or to be judged by;
+- exposures out of an original's table also have ``row`` int64, their place in it from 1; behaviour
+  has 0.
 
 ``items`` and ``users`` map the numbers back to the raw ids (``raw``, text) and hold features.
 """

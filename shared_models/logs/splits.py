@@ -10,6 +10,7 @@ from shared_models.contract.errors import TooSmall, UnknownName
 from shared_models.logs.prepared import PARTS, targets
 
 SplitName = Literal["user-tail", "global-time", "leave-one-out"]
+TableSplitName = Literal["rows", "tables"]
 TRAIN_SHARE: Final = 0.7
 TEST_SHARE: Final = 0.2
 
@@ -25,7 +26,7 @@ class Split:
         part: expression over sorted events that gives 0 (train), 1 (validation) or 2 (test).
     """
 
-    name: SplitName
+    name: SplitName | TableSplitName
     shares: str
     leaks: str
     part: Callable[[], pl.Expr]
@@ -82,6 +83,31 @@ SPLITS: Final[Mapping[str, Split]] = {
 }
 
 
+TABLE_SPLITS: Final[Mapping[str, Split]] = {
+    split.name: split
+    for split in (
+        Split(
+            "rows",
+            "70/10/20",
+            "nothing, where the rows of the table are in order of time",
+            lambda: pl.col("part"),
+        ),
+        Split(
+            "tables",
+            "90 and 10 of all tables but the last / the last",
+            "what the tables' own cut leaks",
+            lambda: pl.col("part"),
+        ),
+    )
+}
+"""Of sources that know the part of every event; people choose them by the number of tables."""
+
+
+def split_named(name: str) -> Split:
+    """Any split that a log may have been cut by."""
+    return {**SPLITS, **TABLE_SPLITS}[name]
+
+
 def cut(events: pl.DataFrame, split: str) -> dict[str, pl.DataFrame]:
     """The parts of ``events`` (sorted by user and seq) by name.
 
@@ -91,9 +117,10 @@ def cut(events: pl.DataFrame, split: str) -> dict[str, pl.DataFrame]:
         UnknownName: no such split.
         TooSmall: a part would hold nothing to predict.
     """
-    if split not in SPLITS:
-        raise UnknownName("split", split, SPLITS)
-    marked = events.with_columns(moment=_moment(events)).with_columns(part=SPLITS[split].part())
+    known = TABLE_SPLITS if "part" in events.columns else SPLITS
+    if split not in known:
+        raise UnknownName("split", split, known)
+    marked = events.with_columns(moment=_moment(events)).with_columns(part=known[split].part())
     if "request" in events.columns:
         marked = marked.with_columns(pl.col("part").max().over("user", "request"))
     parts = {

@@ -1,8 +1,6 @@
 """DIN: each candidate reads the behaviour that concerns it (Zhou et al., arXiv:1706.06978)."""
 
-# Shapes: B rows, T events in the window, C candidates, D width, N = 2 D.
-
-from collections.abc import Mapping, Sequence
+# Shapes: B rows, T events in the window, C candidates, D width, H heads, K width of a head.
 
 import torch
 from torch import Tensor, nn
@@ -10,45 +8,41 @@ from typing_extensions import override
 
 from shared_models.config import TrunkConfig
 from shared_models.contract.events import PAD
+from shared_models.contract.features import FeatureSpec
 from shared_models.layers.attention import masked_softmax
-from shared_models.layers.mlp import slotted_mlp
-from shared_models.trunks.trunk import Trunk
+from shared_models.layers.sequence import recency
+from shared_models.trunks.trunk import CrossTrunk
 
 
-class DIN(Trunk):
-    """Attention from candidates to behaviour, then the head on both, side by side."""
+class DIN(CrossTrunk):
+    """Attention from candidates to behaviour, newer events first where nothing else decides."""
 
-    target_layers = 1
-
-    def __init__(self, config: TrunkConfig, items: int, window: int) -> None:
-        super().__init__(config, items)
-        self.window = window
+    def __init__(self, config: TrunkConfig, features: FeatureSpec, contexts: int = 0) -> None:
+        super().__init__(config, features, contexts)
         self.query = nn.Linear(config.width, config.width, bias=False)
         self.key = nn.Linear(config.width, config.width, bias=False)
         self.value = nn.Linear(config.width, config.width, bias=False)
-
-    @property
-    @override
-    def head_sizes(self) -> tuple[int, ...]:
-        width = self.config.width
-        return (2 * width, 4 * width, 2 * width, 1)
+        self.age_bias = nn.Parameter(torch.zeros(features.window, config.heads))
 
     @override
-    def embed_targets(self, candidate_ids_BC: Tensor) -> Tensor:
-        return torch.tanh(super().embed_targets(candidate_ids_BC))
-
-    @override
-    def before_head(self, event_ids_BT: Tensor, candidate_ids_BC: Tensor) -> tuple[Tensor, ...]:
+    def interest(self, event_ids_BT: Tensor, targets_BCD: Tensor) -> Tensor:
         history_BTD = self.embed_history(event_ids_BT)
-        targets_BCD = self.embed_targets(candidate_ids_BC)
-        logits_BCT = self.query(targets_BCD) @ self.key(history_BTD).transpose(-1, -2)
-        logits_BCT = logits_BCT * self.config.width**-0.5
-        weights_BCT = masked_softmax(logits_BCT, (event_ids_BT != PAD)[:, None, :])
-        interest_BCD = weights_BCT @ self.value(history_BTD)
-        bias_BC = self.items.bias[candidate_ids_BC]
-        return torch.cat([targets_BCD, interest_BCD], dim=-1), bias_BC
+        query_BHCK, key_BHTK, value_BHTK = (
+            self._split(layer(x))
+            for layer, x in (
+                (self.query, targets_BCD),
+                (self.key, history_BTD),
+                (self.value, history_BTD),
+            )
+        )
+        logits_BHCT = query_BHCK @ key_BHTK.transpose(-1, -2) * query_BHCK.shape[-1] ** -0.5
+        age_BTH = self.age_bias[recency(event_ids_BT, len(self.age_bias))]
+        logits_BHCT = logits_BHCT + age_BTH.transpose(1, 2)[:, :, None]
+        weights_BHCT = masked_softmax(logits_BHCT, (event_ids_BT != PAD)[:, None, None, :])
+        interest_BCD: Tensor = (weights_BHCT @ value_BHTK).transpose(1, 2).flatten(2)
+        return interest_BCD
 
-    @override
-    def through_head(self, read: Sequence[Tensor], head: Mapping[str, Tensor]) -> Tensor:
-        both_BCN, bias_BC = read
-        return slotted_mlp(both_BCN, head).squeeze(-1) + bias_BC
+    def _split(self, x_BTD: Tensor) -> Tensor:
+        rows, length, width = x_BTD.shape
+        heads = self.config.heads
+        return x_BTD.reshape(rows, length, heads, width // heads).transpose(1, 2)

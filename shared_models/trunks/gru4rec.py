@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from shared_models.config import TrunkConfig
+from shared_models.contract.features import FeatureSpec
 from shared_models.layers.sequence import newest
 from shared_models.trunks.trunk import SequenceTrunk
 
@@ -13,9 +14,8 @@ from shared_models.trunks.trunk import SequenceTrunk
 class GRU4Rec(SequenceTrunk):
     """The newest state of a GRU, through the head, times the candidates."""
 
-    def __init__(self, config: TrunkConfig, items: int, window: int) -> None:
-        super().__init__(config, items)
-        self.window = window
+    def __init__(self, config: TrunkConfig, features: FeatureSpec, contexts: int = 0) -> None:
+        super().__init__(config, features, contexts)
         self.gru = nn.GRU(config.width, config.width, batch_first=True)
 
     @override

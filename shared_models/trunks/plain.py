@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from shared_models.config import MethodConfig
 from shared_models.layers.sequence import cut_windows
-from shared_models.method import Batch, Stage
+from shared_models.method import Batch, Facts, Stage
 from shared_models.trunks.ranker import Ranker
 
 
@@ -20,11 +20,11 @@ class PlainTraining:
     def __init__(self, config: MethodConfig) -> None:
         self.config = config
 
-    def build(self, seed: int, popularity: Tensor | None = None) -> nn.Module:
+    def build(self, seed: int, facts: Facts | None = None) -> nn.Module:
         """A fresh `Ranker`."""
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            return Ranker(self.config.trunk, self.config.features, popularity)
+            return Ranker(self.config.trunk, self.config.features, facts)
 
     def stages(self) -> Sequence[Stage]:
         """One stage over every parameter."""

@@ -2,7 +2,7 @@
 
 # Shapes: B rows, T events in the window, C candidates.
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from torch import Tensor, nn
@@ -11,29 +11,47 @@ from typing_extensions import override
 from shared_models.config import TrunkConfig, TrunkName
 from shared_models.contract.features import FeatureSpec
 from shared_models.layers.mlp import SlottedMLP
+from shared_models.method import Facts
 from shared_models.trunks.din import DIN
 from shared_models.trunks.gru4rec import GRU4Rec
+from shared_models.trunks.pool import Pool
 from shared_models.trunks.sasrec import SASRec
-from shared_models.trunks.trunk import Trunk
+from shared_models.trunks.trunk import Context, Trunk
 
-TRUNKS: Final[Mapping[TrunkName, type[SASRec] | type[GRU4Rec] | type[DIN]]] = {
+TRUNKS: Final[Mapping[TrunkName, Callable[[TrunkConfig, FeatureSpec, int], Trunk]]] = {
     "sasrec": SASRec,
     "gru4rec": GRU4Rec,
     "din": DIN,
+    "pool": Pool,
 }
 
 
 class Ranker(nn.Module):
-    """Scores candidates for a window; the head's weights may be handed in."""
+    """Scores candidates for a window; the head's weights may be handed in.
+
+    Args:
+        config: of the trunk.
+        features: what it reads.
+        facts: of the training log, where it is about to be trained.
+        contexts: K, vectors that the head reads beside the window.
+    """
 
     def __init__(
-        self, config: TrunkConfig, features: FeatureSpec, popularity: Tensor | None = None
+        self,
+        config: TrunkConfig,
+        features: FeatureSpec,
+        facts: Facts | None = None,
+        contexts: int = 0,
     ) -> None:
         super().__init__()
-        self.trunk = TRUNKS[config.name](config, features.items, features.window)
+        self.trunk = TRUNKS[config.name](config, features, contexts)
         self.head = SlottedMLP(self.trunk.head_sizes)
-        if config.popularity_bias and popularity is not None:
-            self.trunk.items.start_at_popularity(popularity)
+        if facts is None:
+            return
+        if config.popularity_bias:
+            self.trunk.items.start_at_popularity(facts.popularity_V)
+        if features.item_fields is not None:
+            self.trunk.items.know(facts.item_fields_VM)
 
     @override
     def forward(
@@ -41,9 +59,11 @@ class Ranker(nn.Module):
         event_ids_BT: Tensor,
         candidate_ids_BC: Tensor,
         slots: Mapping[str, Tensor] | None = None,
+        context: Context | None = None,
     ) -> Tensor:
         """Logits (B, C); ``slots`` shared (O, N) or one set a row (B, O, N), else its own head."""
-        scores_BC: Tensor = self.trunk(event_ids_BT, candidate_ids_BC, slots or self.head.slots)
+        head = slots or self.head.slots
+        scores_BC: Tensor = self.trunk(event_ids_BT, candidate_ids_BC, head, context)
         return scores_BC
 
 

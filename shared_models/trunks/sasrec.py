@@ -9,6 +9,7 @@ from typing_extensions import override
 
 from shared_models.config import TrunkConfig
 from shared_models.contract.events import PAD
+from shared_models.contract.features import FeatureSpec
 from shared_models.layers.attention import AttentionBlock, causal
 from shared_models.layers.sequence import newest, order, recency
 from shared_models.trunks.trunk import SequenceTrunk
@@ -19,9 +20,9 @@ _PLACES: Final = {"recency": recency, "order": order}
 class SASRec(SequenceTrunk):
     """The newest position of a causal transformer, through the head, times the candidates."""
 
-    def __init__(self, config: TrunkConfig, items: int, window: int) -> None:
-        super().__init__(config, items)
-        self.positions = nn.Embedding(window, config.width)
+    def __init__(self, config: TrunkConfig, features: FeatureSpec, contexts: int = 0) -> None:
+        super().__init__(config, features, contexts)
+        self.positions = nn.Embedding(features.window, config.width)
         nn.init.normal_(self.positions.weight, std=config.embedding_scale)
         self.blocks = nn.ModuleList(
             AttentionBlock(config.width, config.heads) for _ in range(config.blocks)

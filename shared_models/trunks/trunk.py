@@ -1,8 +1,10 @@
 """What a trunk offers to the methods that build on it."""
 
-# Shapes: B rows, T events in the window, C candidates, V items, N states, D width.
+# Shapes: B rows, T events in the window, C candidates, K contexts, V items, N states, D width,
+# W width of what a head reads.
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -10,24 +12,47 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from shared_models.config import TrunkConfig
+from shared_models.contract.features import FeatureSpec
 from shared_models.layers.embedding import ItemEmbedding
 from shared_models.layers.mlp import MLP, slotted_mlp
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a method knows of each user beside the window.
+
+    Attributes:
+        vectors_BKD: K vectors, such as a memory.
+        own_B11: how much the window itself counts (B, 1, 1); None: fully.
+    """
+
+    vectors_BKD: Tensor
+    own_B11: Tensor | None = None
 
 
 class Trunk(nn.Module):
     """Items, an encoder of behaviour, and a score that goes through a head handed in by name.
 
     Subclasses say which sizes their head has and how a window becomes a score.
+
+    Args:
+        config: of the trunk.
+        features: what it reads.
+        contexts: K, vectors that its head reads beside the window.
     """
 
     target_layers: ClassVar[int] = 2
 
-    def __init__(self, config: TrunkConfig, items: int) -> None:
+    def __init__(self, config: TrunkConfig, features: FeatureSpec, contexts: int = 0) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.contexts = config, contexts
         width = config.width
         self.items = ItemEmbedding(
-            items, width, scale=config.embedding_scale, dropout=config.dropout
+            features.items,
+            width,
+            scale=config.embedding_scale,
+            dropout=config.dropout,
+            fields=features.item_fields,
         )
         self.history_layer = MLP((width, width))
         self.target_layer = MLP((width,) * (self.target_layers + 1))
@@ -46,7 +71,9 @@ class Trunk(nn.Module):
         targets_BCD: Tensor = self.target_layer(self.items(candidate_ids_BC))
         return targets_BCD
 
-    def before_head(self, event_ids_BT: Tensor, candidate_ids_BC: Tensor) -> tuple[Tensor, ...]:
+    def before_head(
+        self, event_ids_BT: Tensor, candidate_ids_BC: Tensor, context: Context | None = None
+    ) -> tuple[Tensor, ...]:
         """What `through_head` reads; no weight of the head takes part in it."""
         raise NotImplementedError
 
@@ -56,10 +83,14 @@ class Trunk(nn.Module):
 
     @override
     def forward(
-        self, event_ids_BT: Tensor, candidate_ids_BC: Tensor, head: Mapping[str, Tensor]
+        self,
+        event_ids_BT: Tensor,
+        candidate_ids_BC: Tensor,
+        head: Mapping[str, Tensor],
+        context: Context | None = None,
     ) -> Tensor:
         """Logits (B, C) through the head's weights, shared (O, N) or one set a row (B, O, N)."""
-        return self.through_head(self.before_head(event_ids_BT, candidate_ids_BC), head)
+        return self.through_head(self.before_head(event_ids_BT, candidate_ids_BC, context), head)
 
 
 class SequenceTrunk(Trunk):
@@ -68,7 +99,8 @@ class SequenceTrunk(Trunk):
     @property
     @override
     def head_sizes(self) -> tuple[int, ...]:
-        return (self.config.width,) * 3
+        width = self.config.width
+        return ((1 + self.contexts) * width, width, width)
 
     def encode(self, event_ids_BT: Tensor) -> Tensor:
         """Behaviour states (B, D); zero for an empty window."""
@@ -83,18 +115,66 @@ class SequenceTrunk(Trunk):
         raise NotImplementedError
 
     @override
-    def before_head(self, event_ids_BT: Tensor, candidate_ids_BC: Tensor) -> tuple[Tensor, ...]:
-        state_B1D = self.encode(event_ids_BT)[:, None]
+    def before_head(
+        self, event_ids_BT: Tensor, candidate_ids_BC: Tensor, context: Context | None = None
+    ) -> tuple[Tensor, ...]:
+        state_B1W = self.encode(event_ids_BT)[:, None]
+        if context is not None:
+            own_B1D = state_B1W if context.own_B11 is None else state_B1W * context.own_B11
+            state_B1W = torch.cat([own_B1D, context.vectors_BKD.flatten(1)[:, None]], dim=-1)
         bias_BC = self.items.bias[candidate_ids_BC]
-        return state_B1D, self.embed_targets(candidate_ids_BC), bias_BC
+        return state_B1W, self.embed_targets(candidate_ids_BC), bias_BC
 
     @override
     def through_head(self, read: Sequence[Tensor], head: Mapping[str, Tensor]) -> Tensor:
-        state_B1D, targets_BCD, bias_BC = read
-        taste_B1D = slotted_mlp(state_B1D, head)
+        state_B1W, targets_BCD, bias_BC = read
+        taste_B1D = slotted_mlp(state_B1W, head)
         return (taste_B1D * targets_BCD).sum(-1) + bias_BC
 
     def score_catalogue(self, states_ND: Tensor, head: Mapping[str, Tensor]) -> Tensor:
         """Logits (N, V) of items 1 to V after each state; items to choose from lose no values."""
         targets_VD: Tensor = self.target_layer(self.items.vectors.weight[1:])
         return slotted_mlp(states_ND, head) @ targets_VD.T + self.items.bias[1:]
+
+
+class CrossTrunk(Trunk):
+    """A trunk whose head reads each candidate beside the user, and their products."""
+
+    target_layers = 1
+
+    @property
+    @override
+    def head_sizes(self) -> tuple[int, ...]:
+        width = self.config.width
+        return ((3 + 2 * self.contexts) * width, 4 * width, 2 * width, 1)
+
+    @override
+    def embed_targets(self, candidate_ids_BC: Tensor) -> Tensor:
+        return torch.tanh(super().embed_targets(candidate_ids_BC))
+
+    def interest(self, event_ids_BT: Tensor, targets_BCD: Tensor) -> Tensor:
+        """What the window says of the user, for all candidates (B, 1, D) or for each (B, C, D)."""
+        raise NotImplementedError
+
+    @override
+    def before_head(
+        self, event_ids_BT: Tensor, candidate_ids_BC: Tensor, context: Context | None = None
+    ) -> tuple[Tensor, ...]:
+        targets_BCD = self.embed_targets(candidate_ids_BC)
+        interest_BCD = self.interest(event_ids_BT, targets_BCD).expand_as(targets_BCD)
+        about = [interest_BCD]
+        if context is not None:
+            if context.own_B11 is not None:
+                about = [interest_BCD * context.own_B11]
+            about += [
+                each[:, None].expand_as(targets_BCD) for each in context.vectors_BKD.unbind(1)
+            ]
+        products = [each * targets_BCD for each in about]
+        return torch.cat([targets_BCD, *about, *products], dim=-1), self.items.bias[
+            candidate_ids_BC
+        ]
+
+    @override
+    def through_head(self, read: Sequence[Tensor], head: Mapping[str, Tensor]) -> Tensor:
+        read_BCW, bias_BC = read
+        return slotted_mlp(read_BCW, head).squeeze(-1) + bias_BC

@@ -24,6 +24,7 @@ KINDS: Final = {
     "learned-weights": 5,
     "score": 1,
     "refresh": 2,
+    "group": 1,
     "rank": 4,
     "ask-cloud": 4,
     "upload": 3,

@@ -6,6 +6,7 @@ from typing import Final
 
 import polars as pl
 
+from shared_models.contract.traffic import PAYLOAD
 from simulator.report import charts, figures
 from simulator.report.entries import Entry
 from simulator.report.marks import Spec, bytes_axis, time_axis
@@ -15,7 +16,7 @@ from simulator.report.texts import bounds
 ACCURACIES: Final = {"AUC": "auc", "NDCG@10": "ndcg@10"}
 SOURCES: Final = ("default-weights", "overlay", "stale-overlay", "cloud", "learned-weights")
 DECISIONS: Final = ("score", "refresh", "ask-cloud")
-PURPOSES: Final = ("refresh", "rank", "upload", "contribute")
+PURPOSES: Final = PAYLOAD
 CORNER: Final = (
     "Up is more accurate, left is {}: the best corner is at the top left. The dashed line joins "
     "what no other entry beats in both; bars are 95 % intervals over users."

@@ -1,7 +1,7 @@
 """A cloud on loopback that serves a tiny method."""
 
 import threading
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +20,7 @@ from protos.v1.collaboration_pb2 import Answer, Ask, Hello
 from protos.v1.collaboration_pb2_grpc import CollaborationStub
 from shared_models.contract.bundle import Bundle, BundleStore
 from shared_models.contract.tensors import Float32Array, Int64Array
+from shared_models.method import Personalization, Uplinks
 
 if TYPE_CHECKING:
     from protos.v1.collaboration_pb2_grpc import CollaborationAsyncStub
@@ -58,12 +59,13 @@ class TinyMethod:
     def __post_init__(self) -> None:
         self.gate.set()
 
-    def personalize(self, model: nn.Module, uplinks: Int64Array) -> Mapping[str, Float32Array]:
-        self.asked.append(uplinks)
+    def personalize(self, model: nn.Module, uplinks: Uplinks) -> Personalization:
+        self.asked.append(uplinks.items_BN)
         assert self.gate.wait(10)
         with torch.inference_mode():
-            values = model(torch.from_numpy(uplinks)).numpy()
-        return {"head.weight": values[:, :24].reshape(-1, 4, 6), "head.bias": values[:, 24:]}
+            values = model(torch.from_numpy(uplinks.items_BN)).numpy()
+        weights = values[:, :24].reshape(-1, 4, 6)
+        return Personalization({"head.weight": weights, "head.bias": values[:, 24:]})
 
     def rank(self, model: nn.Module, windows: Int64Array, candidates: Int64Array) -> Float32Array:
         self.asked.append(windows)

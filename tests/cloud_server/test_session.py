@@ -3,16 +3,20 @@
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
+import torch
 
 from protos.v1 import tensor_pb2
-from protos.v1.collaboration_pb2 import Hello, Rank, Refresh, Upload
+from protos.v1.collaboration_pb2 import GroupRequest, Hello, Rank, Refresh, Upload
 from shared_models.contract.bundle import Bundle
 from shared_models.contract.overlay import overlay_from_proto
-from shared_models.contract.tensors import tensor_from_proto
+from shared_models.contract.tensors import Codec, tensor_from_proto, tensor_to_proto
+from shared_models.method import Personalization, ScorerExport, Uplinks
 from tests.cloud_server.conftest import (
     SLOTS,
     UPLINK,
@@ -50,10 +54,9 @@ async def test_a_refresh_returns_the_slots_that_the_method_wrote(
 
     uplink = np.zeros((1, UPLINK), np.int64)
     uplink[0, :2] = [4, 9]
-    expected = method.personalize(network, uplink)
-    overlay = overlay_from_proto(answer.overlay, bundle.id)
+    expected = method.personalize(network, Uplinks(uplink)).slots
+    overlay = overlay_from_proto(answer.overlay, bundle.id, 12)
     overlay.check(bundle.manifest.slots)
-    assert overlay.events_seen == 12
     assert set(overlay.slots) == set(SLOTS)
     for name, values in overlay.slots.items():
         np.testing.assert_allclose(values, expected[name][0], atol=1e-3)
@@ -297,3 +300,211 @@ async def test_an_ask_that_waited_too_long_is_dropped_but_a_replay_s_never_is(
     assert served.overlay.slots
     assert waited.overlay.slots
     assert len(method.asked) == 2
+
+
+VECTOR, WIDTH = "vector", 3
+PORTS = {"file": "scorer.onnx", "inputs": [], "outputs": []}
+GROUPED: dict[str, Any] = {
+    "slots": [{"name": "head.bias", "shape": [6]}],
+    "uploads": False,
+    "uplink": {"items": UPLINK, "outputs": [VECTOR]},
+    "groups": {"count": 2, "slots": ["head.bias"]},
+    "graphs": {
+        "scorer": PORTS,
+        "encoder": {**PORTS, "outputs": [{"name": VECTOR, "shape": ["batch", WIDTH]}]},
+    },
+}
+PENDING = {"uplink": {"items": UPLINK, "pending": True}}
+
+
+class GroupingMethod:
+    """Sorts users into two groups by the sign of what they send."""
+
+    name = "grouping"
+
+    def personalize(self, _: Any, uplinks: Uplinks) -> Personalization:
+        groups_B = 1 + (uplinks.outputs[VECTOR].sum(1) > 0)
+        return Personalization({}, groups_B=groups_B.astype(np.int64))
+
+    def export(self, network: Any) -> ScorerExport:
+        heads = [{"head.bias": torch.full((6,), float(number))} for number in (1, 2)]
+        return ScorerExport(network, groups=heads)
+
+
+@pytest.fixture
+def grouped(root: Path, load_tiny: Callable[[Any], None]) -> Bundle:
+    load_tiny(GroupingMethod())
+    return release(root, make_bundle("grouping", **GROUPED))
+
+
+def sent(*values: float, name: str = VECTOR) -> tensor_pb2.Tensor:
+    return tensor_to_proto(name, np.array(values, np.float32), Codec.F16)
+
+
+async def test_a_refresh_names_the_group_and_an_ask_brings_what_it_shares(
+    open_cloud: OpenCloud, grouped: Bundle
+) -> None:
+    async with open_cloud() as cloud:
+        device = cloud.device()
+        await device.hello(grouped)
+
+        answers = [
+            await device.ask(refresh=Refresh(outputs=[sent(*[sign] * WIDTH)])) for sign in (-1, 1)
+        ]
+        shared = await device.ask(group=GroupRequest(number=2))
+
+    assert [answer.overlay.group for answer in answers] == [1, 2]
+    (slot,) = shared.overlay.slots
+    assert (slot.name, tensor_from_proto(slot).tolist()) == ("head.bias", [2.0] * 6)
+
+
+@pytest.mark.parametrize("number", [0, 3, 4711])
+async def test_an_unknown_group_is_a_bad_ask_and_the_session_lives_on(
+    open_cloud: OpenCloud, grouped: Bundle, number: int
+) -> None:
+    async with open_cloud() as cloud:
+        device = cloud.device()
+        await device.hello(grouped)
+
+        bad = await device.ask(group=GroupRequest(number=number))
+        good = await device.ask(group=GroupRequest(number=1))
+
+    assert (bad.fault.code, bad.WhichOneof("body")) == ("bad-ask", None)
+    assert "this bundle has 2 groups" in bad.fault.message
+    assert good.overlay.slots
+
+
+@pytest.mark.parametrize(
+    "outputs",
+    [
+        [],
+        [sent(1, 2)],
+        [sent(1, 2, 3, 4)],
+        [sent(1, 2, 3, name="other")],
+        [sent(1, 2, 3), sent(1, 2, 3, name="other")],
+        [sent(1, float("nan"), 3)],
+        [sent(1, float("inf"), 3)],
+        [tensor_pb2.Tensor(name=VECTOR, shape=[WIDTH], codec=tensor_pb2.CODEC_F16, data=b"12")],
+        [tensor_pb2.Tensor(name=VECTOR, shape=[WIDTH], data=b"123456")],
+    ],
+    ids=["none", "narrow", "wide", "other", "both", "nan", "inf", "short", "codec"],
+)
+async def test_outputs_that_are_not_the_encoder_s_are_a_bad_ask_and_the_session_lives_on(
+    open_cloud: OpenCloud, grouped: Bundle, outputs: list[tensor_pb2.Tensor]
+) -> None:
+    async with open_cloud() as cloud:
+        device = cloud.device()
+        await device.hello(grouped)
+
+        bad = await device.ask(refresh=Refresh(outputs=outputs))
+        good = await device.ask(refresh=Refresh(outputs=[sent(1, 2, 3)]))
+
+    assert (bad.fault.code, bad.WhichOneof("body")) == ("bad-ask", None)
+    assert good.overlay.group == 2
+
+
+async def test_a_refresh_stores_what_is_pending_once_and_reads_the_whole_history(
+    open_cloud: OpenCloud, root: Path, load_tiny: object, method: TinyMethod
+) -> None:
+    bundle = release(root, make_bundle(**PENDING))
+    async with open_cloud() as cloud:
+        device = cloud.device()
+        await device.hello(bundle)
+
+        first = Upload(first=0, items=[3, 4], times=[1.0, 2.0])
+        more = Upload(first=1, items=[4, 999, 6], times=[2.0, 3.0, 4.0])
+        answers = [await device.ask(refresh=Refresh(pending=each)) for each in (first, first, more)]
+
+    assert [answer.overlay.events_stored for answer in answers] == [2, 2, 4]
+    read = [windows[0].tolist() for windows in method.asked]
+    assert read == [[3, 4, 0, 0, 0, 0, 0]] * 2 + [[3, 4, 0, 6, 0, 0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("pending", "words"),
+    [
+        (Upload(first=5, items=[1], times=[1.0]), "0 are stored"),
+        (Upload(items=[1, 2], times=[1.0]), "2 items came with 1 times"),
+        (Upload(items=range(1, 102), times=[1.0] * 101), "101 entries"),
+    ],
+)
+async def test_pending_events_that_leave_a_gap_or_make_no_sense_are_a_bad_ask(
+    open_cloud: OpenCloud, root: Path, load_tiny: object, pending: Upload, words: str
+) -> None:
+    bundle = release(root, make_bundle(**PENDING))
+    async with open_cloud(largest_list=100) as cloud:
+        device = cloud.device()
+        await device.hello(bundle)
+
+        bad = await device.ask(refresh=Refresh(pending=pending))
+        good = await device.ask(refresh=Refresh(pending=Upload(items=[1], times=[1.0])))
+
+    assert bad.fault.code == "bad-ask"
+    assert words in bad.fault.message
+    assert good.overlay.events_stored == 1
+
+
+async def test_a_refresh_brings_no_events_where_the_bundle_allows_no_uploads(
+    open_cloud: OpenCloud, grouped: Bundle
+) -> None:
+    async with open_cloud() as cloud:
+        device = cloud.device()
+        await device.hello(grouped)
+
+        pending = Upload(items=[1], times=[1.0])
+        answer = await device.ask(refresh=Refresh(outputs=[sent(1, 2, 3)], pending=pending))
+        welcome = await cloud.device().hello(grouped)
+
+    assert answer.fault.message == "this bundle allows no uploads"
+    assert welcome.welcome.events_stored == 0
+
+
+class SharingMethod:
+    """Tells each user the sum of what the neighbours last sent."""
+
+    name = "sharing"
+    config = SimpleNamespace(uplink=None, history=UPLINK)
+
+    def personalize(self, _: Any, uplinks: Uplinks) -> Personalization:
+        assert uplinks.others_BWD is not None
+        heard_BD = uplinks.others_BWD.sum(1)
+        return Personalization({VECTOR: heard_BD}, uplinks.outputs[VECTOR])
+
+
+@pytest.mark.parametrize(
+    ("replayed", "expected"), [(True, [0, 0, 10, 1, 20, 2]), (False, [0, 1, 10, 2, 20, 3])]
+)
+async def test_neighbours_hear_of_each_other_in_the_next_round_of_a_replay_and_else_at_once(
+    open_cloud: OpenCloud,
+    root: Path,
+    load_tiny: Callable[[Any], None],
+    replayed: bool,
+    expected: list[int],
+) -> None:
+    load_tiny(SharingMethod())
+    sharing = {
+        **GROUPED,
+        "slots": [{"name": VECTOR, "shape": [WIDTH]}],
+        "groups": None,
+        "memory": {"name": VECTOR, "width": WIDTH},
+        "neighbours": 1,
+    }
+    bundle = release(root, make_bundle("sharing", **sharing))
+    folder = root / "models" / bundle.id
+    np.save(folder / "neighbours.npy", np.array([[1], [0]]), allow_pickle=False)
+    schema = {"user": pl.Int32, "seq": pl.Int32, "item": pl.Int32, "at": pl.Float64}
+    pl.DataFrame(schema=schema).write_parquet(folder / "history.parquet")
+    heard = []
+
+    async with open_cloud() as cloud:
+        one, other = cloud.device(), cloud.device()
+        await one.hello(bundle, user=0, waits=replayed)
+        await other.hello(bundle, user=1, waits=replayed)
+        for round_ in (1, 2, 3):
+            for device, value in ((one, round_), (other, 10 * round_)):
+                refresh = Refresh(outputs=[sent(*[value] * WIDTH)])
+                answer = await device.ask(round=round_, refresh=refresh)
+                (slot,) = answer.overlay.slots
+                heard.append(float(tensor_from_proto(slot)[0]))
+
+    assert heard == expected

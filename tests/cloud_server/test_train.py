@@ -30,6 +30,11 @@ GATE = [1, 2, 3]
 """Epochs of the stage that comes after the joint one."""
 
 
+def dataset(log: PreparedLog, history: int) -> Dataset:
+    config = resolve("base", log.items, "sasrec", {"base": {"window": history}})
+    return Dataset(log, config, torch.device("cpu"))
+
+
 class Silent:
     """Watches, and kills the training where a test says so."""
 
@@ -136,7 +141,7 @@ def test_a_diverging_training_says_what_to_change(log: PreparedLog, tmp_path: Pa
 def test_a_history_holds_what_came_before_and_nothing_else() -> None:
     events = pl.DataFrame(
         {"user": [0, 0, 0, 1, 1], "item": [5, 6, 7, 8, 9], "seq": [0, 1, 2, 0, 1]}
-    )
+    ).with_columns(at=pl.col("seq").cast(pl.Float64))
 
     histories = Behaviour.of(events, 2).histories(np.array([0, 0, 1, 1]), np.array([0, 2, 0, 1]), 3)
 
@@ -152,7 +157,7 @@ def test_only_what_was_taken_before_a_request_is_history() -> None:
             "label": [0.0, 1, 1, 0, 1, 0],
             "request": [0, 0, 0, 1, 1, 2],
         }
-    )
+    ).with_columns(at=pl.col("seq").cast(pl.Float64))
 
     histories = Behaviour.of(events, 1).histories(np.zeros(6, int), np.arange(6), 4)
 
@@ -168,7 +173,7 @@ def test_training_negatives_avoid_the_training_part_only() -> None:
 
 
 def test_an_epoch_sees_every_training_event_with_a_history_once(log: PreparedLog) -> None:
-    data = Dataset(log, 10, torch.device("cpu"))
+    data = dataset(log, 10)
 
     targets = torch.cat(
         [batch.candidates_BC[:, 0] for batch in data.epoch(np.random.default_rng(0), 50, 4)]
@@ -190,7 +195,7 @@ def test_every_item_but_a_users_first_follows_what_came_before_it_once(
     events = pl.DataFrame(
         {"user": [u for u, _ in users], "item": list(range(1, len(users) + 1))},
         schema={"user": pl.Int32, "item": pl.Int32},
-    )
+    ).with_columns(at=pl.lit(0.0))
 
     runs = Behaviour.of(events, len(counts)).runs(length, np.random.default_rng(seed))
 
@@ -202,7 +207,7 @@ def test_every_item_but_a_users_first_follows_what_came_before_it_once(
 
 
 def test_sequences_hold_the_training_part_cut_anew_each_epoch(log: PreparedLog) -> None:
-    data, rng = Dataset(log, 5, torch.device("cpu")), np.random.default_rng(0)
+    data, rng = dataset(log, 5), np.random.default_rng(0)
 
     first, second = (data.sequences(rng, 7) for _ in range(2))
 
@@ -218,7 +223,7 @@ def test_sequences_hold_the_training_part_cut_anew_each_epoch(log: PreparedLog) 
 
 
 def test_validation_rows_are_the_same_each_time(log: PreparedLog) -> None:
-    data = Dataset(log, 10, torch.device("cpu"))
+    data = dataset(log, 10)
 
     first, second = ([b.candidates_BC for b in data.validation(20, 5)] for _ in range(2))
 
@@ -242,13 +247,13 @@ def test_labelled_exposures_train_on_what_was_shown(tmp_path: Path) -> None:
     train(duet(labelled), labelled, SETTINGS, 0, tmp_path / "out", watcher)
 
     assert all(0 <= epoch.validation_auc <= 1 for epoch in watcher.epochs)
-    batch = next(iter(Dataset(labelled, 5, torch.device("cpu")).epoch(rng, 8, 4)))
+    batch = next(iter(dataset(labelled, 5).epoch(rng, 8, 4)))
     assert batch.candidates_BC.shape == (8, 1)
 
 
 def test_mere_behaviour_is_history_and_never_a_row(tmp_path: Path) -> None:
     log = prepare(make_shown_source(), "user-tail", tmp_path / "log")
-    data, rng = Dataset(log, 3, torch.device("cpu")), np.random.default_rng(0)
+    data, rng = dataset(log, 3), np.random.default_rng(0)
 
     rows = [*data.epoch(rng, 8, 4), *data.validation(1000, 4)]
 

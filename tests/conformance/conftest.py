@@ -1,7 +1,8 @@
-"""Every method over every trunk, small and built once."""
+"""Every method, and the ablations that are named, over every trunk; small and built once."""
 
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import pytest
 import torch
@@ -9,11 +10,20 @@ from torch import nn
 
 from shared_models.catalog import load_method, method_names, resolve
 from shared_models.contract.bundle import Bundle
+from shared_models.contract.features import FieldSpec, LogFields
 from shared_models.export import compile_bundle
-from shared_models.method import Batch, Learns, Method, Personalizes, RanksInCloud
+from shared_models.method import Batch, Facts, Learns, Method, Personalizes, RanksInCloud
 
-ITEMS = 50
-TRUNKS = ("sasrec", "gru4rec", "din")
+ITEMS, VALUES, MOST, OTHERS, THEIRS = 50, 6, 2, 3, 12
+FIELDS = LogFields(FieldSpec(values=VALUES, most=MOST), FieldSpec(values=VALUES, most=MOST))
+ABLATIONS: dict[str, tuple[str, dict[str, Any]]] = {
+    "cigar-wo-pn": ("cigar", {"prototypes": False}),
+    "cigar-wo-cdgnn": ("cigar", {"exchange": False}),
+    "pnn": ("cigar", {"exchange": False, "prototypes": False}),
+}
+NAMES = (*method_names(), *ABLATIONS)
+TRUNKS = ("sasrec", "gru4rec", "din", "pool")
+FEW = ("gru4rec", "pool")
 
 
 @dataclass(frozen=True)
@@ -26,7 +36,19 @@ class Case:
 
 
 def make_method(name: str, trunk: str) -> Method:
-    return load_method(name, resolve(name, ITEMS, trunk, {}))
+    method, settings = ABLATIONS.get(name, (name, {}))
+    return load_method(method, resolve(method, ITEMS, trunk, {method: settings}, FIELDS))
+
+
+def facts() -> Facts:
+    rng = torch.Generator().manual_seed(1)
+    values_VM = torch.randint(0, VALUES + 1, (ITEMS + 1, MOST), generator=rng)
+    values_VM[0] = 0
+    return Facts(torch.full((ITEMS + 1,), 1 / ITEMS), values_VM)
+
+
+def build(method: Method, seed: int = 0) -> nn.Module:
+    return method.build(seed, facts())
 
 
 def pattern_batch(rows: int = 64, history: int = 40, seed: int = 0) -> Batch:
@@ -40,7 +62,10 @@ def pattern_batch(rows: int = 64, history: int = 40, seed: int = 0) -> Batch:
     wrong = torch.randint(1, ITEMS + 1, (rows, 4), generator=rng)
     labels = torch.zeros(rows, 5)
     labels[:, 0] = 1
-    return Batch(history_BH, torch.cat([target, wrong], 1), labels)
+    profile_BM = torch.randint(0, VALUES + 1, (rows, MOST), generator=rng)
+    others_BWL = torch.randint(1, ITEMS + 1, (rows, OTHERS, THEIRS), generator=rng)
+    others_BWL[::3, 1:] = 0
+    return Batch(history_BH, torch.cat([target, wrong], 1), labels, profile_BM, others_BWL)
 
 
 def train_steps(method: Method, model: nn.Module, steps: int) -> list[list[float]]:
@@ -49,6 +74,8 @@ def train_steps(method: Method, model: nn.Module, steps: int) -> list[list[float
     rng = torch.Generator().manual_seed(0)
     torch.manual_seed(0)
     for stage in method.stages():
+        if stage.start:
+            stage.start(model, pattern_batch(rows=256))
         optimiser = torch.optim.Adam(list(stage.trainable(model)), lr=5e-3)
         model.train()
         losses.append([])
@@ -65,15 +92,15 @@ def train_steps(method: Method, model: nn.Module, steps: int) -> list[list[float
 @cache
 def make_case(name: str, trunk: str) -> Case:
     method = make_method(name, trunk)
-    model = method.build(seed=0)
+    model = build(method)
     train_steps(method, model, 20)
     return Case(method, model, compile_bundle(method, model, log_hash="none"))
 
 
 def cases_of(capability: type) -> list[tuple[str, str]]:
-    return [
-        (m, t) for m in method_names() for t in TRUNKS if isinstance(make_method(m, t), capability)
-    ]
+    """Methods over every trunk, ablations over one of each kind."""
+    cases = [(m, t) for m in NAMES for t in (FEW if m in ABLATIONS else TRUNKS)]
+    return [case for case in cases if isinstance(make_method(*case), capability)]
 
 
 @pytest.fixture(params=cases_of(Method), ids="-".join)
@@ -89,7 +116,10 @@ def trained_case(request: pytest.FixtureRequest) -> Case:
     return make_case(*request.param)
 
 
-@pytest.fixture(params=cases_of(Personalizes), ids="-".join)
+@pytest.fixture(
+    params=[(m, t) for m, t in cases_of(Personalizes) if make_method(m, t).config.uplink],
+    ids="-".join,
+)
 def personal_case(request: pytest.FixtureRequest) -> Case:
     return make_case(*request.param)
 

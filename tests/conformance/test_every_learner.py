@@ -81,9 +81,11 @@ def test_the_graph_computes_the_gradients_of_torch(learning_case: Case, rows: in
     got = run_graph(learner, learner.start, batch)
 
     assert same(got[0], loss.detach().numpy())
+    # Of all gradients together: that of a single bias may be what is left of larger numbers.
+    largest = max(float(theirs.abs().max()) for theirs in expected)
     for name, ours, theirs in zip(slots, got[1:], expected, strict=True):
         assert same(ours, theirs.numpy()), name
-        assert np.abs(ours - theirs.numpy()).max() <= 1e-4 * np.abs(theirs.numpy()).max(), name
+        assert np.abs(ours - theirs.numpy()).max() <= 1e-4 * largest, name
 
 
 def test_certain_and_wrong_is_a_large_loss_and_not_an_infinite_one(learning_case: Case) -> None:

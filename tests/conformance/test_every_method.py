@@ -12,20 +12,33 @@ import torch
 import shared_models.methods
 from shared_models.catalog import method_names
 from shared_models.contract.bundle import pack, same, unpack
-from shared_models.contract.features import encode_windows
-from shared_models.method import Batch, Method, Personalizes
-from tests.conformance.conftest import ITEMS, Case, make_method, pattern_batch, train_steps
+from shared_models.contract.features import PROFILE, encode_windows
+from shared_models.method import (
+    Batch,
+    Method,
+    Personalization,
+    Personalizes,
+    Remembers,
+    Uplinks,
+)
+from tests.conformance.conftest import ITEMS, MOST, Case, build, pattern_batch, train_steps
 
 SIZE_BUDGET = 1 << 20
 
 
 def rank_on_device(
-    case: Case, events: np.ndarray, candidates: np.ndarray, slots: dict
+    case: Case,
+    events: np.ndarray,
+    candidates: np.ndarray,
+    slots: dict,
+    profile: np.ndarray | None = None,
 ) -> np.ndarray:
     session = onnxruntime.InferenceSession(
         case.bundle.graph("scorer"), providers=["CPUExecutionProvider"]
     )
     feeds = {"event_ids": events, "candidate_ids": candidates, **case.bundle.defaults, **slots}
+    if case.bundle.manifest.features.profile:
+        feeds[PROFILE] = np.zeros((1, MOST), np.int64) if profile is None else profile
     return session.run(["scores"], feeds)[0]
 
 
@@ -34,14 +47,49 @@ def batch_of(windows: list[list[int]], candidates: np.ndarray, history: int) -> 
     for row, items in enumerate(windows):
         if items:
             histories[row, -len(items) :] = items
-    return Batch(torch.from_numpy(histories), torch.from_numpy(candidates), torch.zeros(0))
+    drawn = pattern_batch()
+    about = (each[: len(windows)] for each in (drawn.profile_BM, drawn.others_BWL))
+    history_BH, candidates_BC = torch.from_numpy(histories), torch.from_numpy(candidates)
+    return Batch(history_BH, candidates_BC, torch.zeros(0), *about)
 
 
-def overlays(case: Case, windows: list[list[int]]) -> dict[str, np.ndarray]:
+def personalized(
+    case: Case, windows: list[list[int]], length: int | None = None
+) -> Personalization:
+    """What the cloud makes of uplinks as devices send them, and of what neighbours had sent."""
     uplink = case.bundle.manifest.uplink
     assert uplink is not None
     assert isinstance(case.method, Personalizes)
-    return dict(case.method.personalize(case.model, encode_windows(windows, uplink.items)))
+    items_BN = encode_windows(windows, length or uplink.items)
+    outputs = {}
+    if uplink.outputs:
+        graph = case.bundle.graph("encoder")
+        session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+        values = session.run(list(uplink.outputs), {"event_ids": items_BN})
+        outputs = dict(zip(uplink.outputs, values, strict=True))
+    if not case.bundle.manifest.neighbours:
+        return case.method.personalize(case.model, Uplinks(items_BN, outputs))
+    assert isinstance(case.method, Remembers)
+    others_BWL = pattern_batch().others_BWL[: len(windows)].numpy()
+    vectors_RD = case.method.remember(case.model, others_BWL.reshape(-1, others_BWL.shape[-1]))
+    others_BWD = vectors_RD.reshape(*others_BWL.shape[:2], -1)
+    known_BW = others_BWL.any(-1)
+    return case.method.personalize(case.model, Uplinks(items_BN, outputs, others_BWD, known_BW))
+
+
+def overlays(case: Case, windows: list[list[int]], length: int | None = None) -> dict:
+    """Slot values (B, *shape) of each device, what its group shares included."""
+    found = personalized(case, windows, length)
+    if found.groups_B is None:
+        return dict(found.slots)
+    groups = case.method.export(case.model).groups
+    shared = [groups[group - 1] for group in found.groups_B.tolist()]
+    values = {n: np.stack([own[n].detach().numpy() for own in shared]) for n in groups[0]}
+    return {**found.slots, **values}
+
+
+def asks(case: Case) -> bool:
+    return isinstance(case.method, Personalizes) and case.bundle.manifest.uplink is not None
 
 
 def windows(rows: int, longest: int, seed: int = 0) -> list[list[int]]:
@@ -64,7 +112,7 @@ def test_the_folder_names_the_method(case: Case) -> None:
 def test_the_loss_falls(trained_case: Case) -> None:
     method = trained_case.method
 
-    losses, *_ = train_steps(method, method.build(seed=1), 150)
+    losses, *_ = train_steps(method, build(method, 1), 150)
 
     assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:10])
 
@@ -87,7 +135,7 @@ def test_building_a_model_leaves_chance_elsewhere_alone(case: Case) -> None:
 
 
 def test_every_parameter_has_a_gradient_within_three_steps(trained_case: Case) -> None:
-    method, model = trained_case.method, trained_case.method.build(seed=0)
+    method, model = trained_case.method, build(trained_case.method)
     seen = dict.fromkeys((n for n, p in model.named_parameters() if p.requires_grad), 0.0)
     rng = torch.Generator().manual_seed(0)
 
@@ -116,11 +164,10 @@ def test_the_device_scores_what_torch_scores(
     lists = [rng.integers(1, ITEMS + 1, known).tolist() for _ in range(rows)]
     candidates = rng.integers(1, ITEMS + 1, (rows, choice))
     features = case.method.config.features
-    expected = case.method.score(
-        case.model, batch_of(lists, candidates, case.method.config.history), age=0
-    )
+    batch = batch_of(lists, candidates, case.method.config.history)
+    expected = case.method.score(case.model, batch, age=0)
 
-    slots = overlays(case, lists) if isinstance(case.method, Personalizes) else {}
+    slots = overlays(case, lists) if asks(case) else {}
     got = np.concatenate(
         [
             rank_on_device(
@@ -128,6 +175,7 @@ def test_the_device_scores_what_torch_scores(
                 features.encode_window(items),
                 candidates[row : row + 1],
                 {name: values[row] for name, values in slots.items()},
+                batch.profile_BM[row : row + 1].numpy(),
             )
             for row, items in enumerate(lists)
         ]
@@ -143,7 +191,8 @@ def test_every_slot_is_an_input_and_the_defaults_are_the_plain_model(case: Case)
     defaults = case.bundle.defaults
 
     assert {slot.name for slot in case.bundle.manifest.slots} == set(defaults)
-    assert names == {"event_ids", "candidate_ids", *defaults}
+    profile = {PROFILE} if case.bundle.manifest.features.profile else set()
+    assert names == {"event_ids", "candidate_ids", *profile, *defaults}
 
 
 def test_padding_changes_nothing(case: Case) -> None:
@@ -232,11 +281,11 @@ def test_after_training_an_overlay_changes_the_scores(personal_case: Case) -> No
 
 
 def test_a_user_without_behaviour_gets_the_default_slots(personal_case: Case) -> None:
-
-    slots = overlays(personal_case, [[]])
+    slots = personalized(personal_case, [[]]).slots
 
     for name, value in personal_case.bundle.defaults.items():
-        np.testing.assert_array_equal(slots[name][0], value)
+        if name in slots and not personal_case.bundle.manifest.neighbours:
+            np.testing.assert_array_equal(slots[name][0], value)
 
 
 def test_an_overlay_does_not_depend_on_who_shares_its_batch(personal_case: Case) -> None:
@@ -251,10 +300,8 @@ def test_an_overlay_does_not_depend_on_who_shares_its_batch(personal_case: Case)
 
 
 def test_uplinks_longer_than_behaviour_change_nothing(personal_case: Case) -> None:
-    method = personal_case.method
-
-    short = method.personalize(personal_case.model, encode_windows([[4, 5]] * 8, 2))
-    long = method.personalize(personal_case.model, encode_windows([[4, 5]] * 8, 30))
+    short = overlays(personal_case, [[4, 5]] * 8, 2)
+    long = overlays(personal_case, [[4, 5]] * 8, 30)
 
     for name in short:
         np.testing.assert_allclose(short[name], long[name], atol=1e-6)
@@ -269,8 +316,8 @@ def test_the_cloud_ranks_as_the_device_does(ranking_case: Case) -> None:
 
 
 def test_a_fresh_model_without_behaviour_is_its_own_base(case: Case) -> None:
-    method = make_method(case.method.name, case.method.config.trunk.name)
-    model = method.build(seed=0).eval()
+    method = case.method
+    model = build(method).eval()
     batch = batch_of([[]], np.arange(1, 21)[None], method.config.history)
 
     fresh, stale = (method.score(model, batch, age=age) for age in (0, 5))

@@ -31,6 +31,7 @@ from shared_models.contract.features import FeatureSpec
 from shared_models.contract.overlay import Overlay, overlay_to_proto
 from shared_models.contract.ranking import Receipt
 from shared_models.contract.tensors import Codec, Float32Array, TensorSpec, tensor_to_proto
+from shared_models.contract.uplink import Uplink
 
 ITEMS, WIDTH, WINDOW = 20, 4, 5
 SLOT = "head.weight"
@@ -144,6 +145,9 @@ class FakeCloud:
         away: while true every call fails.
         heads: what the next refreshes get; the last one stays.
         refreshes: (user, items, events_seen, at) of each refresh.
+        uplinks: what each of them brought.
+        groups: the user's group at the next refreshes; the last one stays.
+        asked_groups: whose slot values were asked for.
         journal: items of each user, stored once whatever is sent twice.
         lose_acknowledgements: store the next uploads, and let the answer get lost.
     """
@@ -153,6 +157,8 @@ class FakeCloud:
         self.heads: list[Float32Array] = [head(0.5)]
         self.refreshes: list[tuple[int, list[int], int, float]] = []
         self.journal: dict[int, list[int]] = {}
+        self.uplinks: list[Uplink] = []
+        self.groups, self.asked_groups = [0], list[int]()
         self.uploads = 0
         self.lose_acknowledgements = 0
 
@@ -171,16 +177,27 @@ class FakeCloud:
         yield Piece(offset, data[offset:], len(data))
 
     async def refresh(
-        self, who: Identity, items: Sequence[int], events_seen: int, at: float
+        self, who: Identity, uplink: Uplink, events_seen: int, at: float
     ) -> tuple[Overlay, Receipt]:
         self._check(who)
-        uplink = self.bundle.manifest.uplink
-        assert uplink is not None
-        assert len(items) <= uplink.items
-        assert all(isinstance(item, int) for item in items)
-        self.refreshes.append((who.user, list(items), events_seen, at))
+        spec = self.bundle.manifest.uplink
+        assert spec is not None
+        assert len(uplink.items) <= spec.items
+        assert all(isinstance(item, int) for item in uplink.items)
+        self.refreshes.append((who.user, list(uplink.items), events_seen, at))
+        self.uplinks.append(uplink)
+        stored = 0 if uplink.pending is None else self._store(who, uplink.pending)
         value = self.heads.pop(0) if len(self.heads) > 1 else self.heads[0]
-        return Overlay(who.bundle_id, events_seen, {SLOT: value}), RECEIPT
+        group = self.groups.pop(0) if len(self.groups) > 1 else self.groups[0]
+        return Overlay(who.bundle_id, events_seen, {SLOT: value}, group, stored), RECEIPT
+
+    async def group(
+        self, who: Identity, number: int, events_seen: int, at: float
+    ) -> tuple[Overlay, Receipt]:
+        self._check(who)
+        assert at >= 0
+        self.asked_groups.append(number)
+        return Overlay(who.bundle_id, events_seen, {SLOT: head(100.0 * number)}), RECEIPT
 
     async def rank(
         self, who: Identity, items: Sequence[int], candidates: Sequence[int], at: float
@@ -197,8 +214,11 @@ class FakeCloud:
     async def upload(self, who: Identity, batch: EventBatch) -> int:
         self._check(who)
         self.uploads += 1
-        stored = self.journal.setdefault(who.user, [])
         assert batch.events
+        return self._store(who, batch)
+
+    def _store(self, who: Identity, batch: EventBatch) -> int:
+        stored = self.journal.setdefault(who.user, [])
         assert batch.first <= len(stored), "a gap"
         stored += [event.item for event in batch.events[len(stored) - batch.first :]]
         if self.lose_acknowledgements:

@@ -14,6 +14,7 @@ from device_client.settings import DeviceSettings
 from shared_models.contract.bundle import Bundle
 from shared_models.contract.errors import BadSetting, CloudUnavailable
 from shared_models.contract.settings import validated
+from shared_models.contract.uplink import Uplink
 from tests.device_client.fakes import LoopbackCloud, serving
 
 
@@ -52,7 +53,7 @@ async def test_users_share_a_connection_or_have_their_own(
 
     async with GrpcCloud(here, DeviceLedger()) as cloud:
         for user in (1, 2, 3, 1, 2, 3):
-            await cloud.refresh(Identity(user, bundle.id), [1], 1, at=0.0)
+            await cloud.refresh(Identity(user, bundle.id), Uplink([1]), 1, at=0.0)
 
         assert await settled(address, expected) == expected
     assert await settled(address, 0) == 0
@@ -65,7 +66,7 @@ async def test_connections_are_bounded_as_sessions_are(
 
     async with GrpcCloud(settings.model_copy(update=bounds), DeviceLedger()) as cloud:
         for user in range(8):
-            await cloud.refresh(Identity(user, bundle.id), [1], 1, at=0.0)
+            await cloud.refresh(Identity(user, bundle.id), Uplink([1]), 1, at=0.0)
 
         assert await settled(address, 2) == 2
 
@@ -77,12 +78,12 @@ async def test_a_session_that_is_opened_again_leaves_no_connection_behind(
     who = Identity(1, bundle.id)
 
     async with GrpcCloud(here, DeviceLedger()) as cloud:
-        await cloud.refresh(who, [1], 1, at=0.0)
+        await cloud.refresh(who, Uplink([1]), 1, at=0.0)
         servicer.hang_up = True
         with pytest.raises(CloudUnavailable):
-            await cloud.refresh(who, [1], 1, at=0.0)
+            await cloud.refresh(who, Uplink([1]), 1, at=0.0)
 
-        assert (await cloud.refresh(who, [1], 4, at=0.0))[0].events_seen == 4
+        assert (await cloud.refresh(who, Uplink([1]), 4, at=0.0))[0].events_seen == 4
         assert await settled(address, 1) == 1
 
 
@@ -95,7 +96,7 @@ async def test_the_account_does_not_depend_on_the_connections(
         here = settings.model_copy(update={"cloud": address, "channel": channel})
         async with GrpcCloud(here, ledger) as cloud:
             for user in (1, 2, 1):
-                await cloud.refresh(Identity(user, bundle.id), [1, 2], 9, at=3.0)
+                await cloud.refresh(Identity(user, bundle.id), Uplink([1, 2]), 9, at=3.0)
         accounts.append(list(ledger.rows()))
 
     assert accounts[0] == accounts[1]

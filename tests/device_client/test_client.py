@@ -1,6 +1,7 @@
 """The device's whole story, behind the seam."""
 
 from collections.abc import Callable, Sequence
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from device_client.scorer import Scorer
 from device_client.settings import DeviceSettings
 from shared_models.contract.errors import BadAsk, CloudUnavailable
 from shared_models.contract.events import Event
+from shared_models.contract.features import PROFILE, FieldSpec
 from shared_models.contract.manifest import ControllerSpec, RefreshRule
 from shared_models.contract.ranking import Decision, Source
 from tests.device_client.fakes import RECEIPT, FakeCloud, build_bundle, expected_scores, head
@@ -359,3 +361,266 @@ async def test_a_controller_compares_the_window_with_that_of_the_last_refresh(
         ("change", [1, 8, 9], [1]),
         ("change", [8, 9, 7], [1, 8, 9]),
     ]
+
+
+class Refreshes:
+    """A device whose refreshes bring the events that its cloud lacks, and that cloud."""
+
+    def __init__(self, settings: DeviceSettings, **fields: object) -> None:
+        manifest = {"uploads": True, "uplink": {"items": 3, "pending": True}, **fields}
+        bundle = build_bundle(**manifest)
+        self.cloud = FakeCloud(bundle)
+        self.device = DeviceClient(1, Scorer(bundle), self.cloud, settings)
+
+    async def observe(self, *items: int) -> None:
+        for item in items:
+            await self.device.observe(Event(item, float(item)))
+
+    @property
+    def brought(self) -> list[tuple[int, list[int]]]:
+        """(number of the first event, items) of each refresh."""
+        batches = [uplink.pending for uplink in self.cloud.uplinks]
+        return [(b.first, [event.item for event in b.events]) for b in batches if b is not None]
+
+
+async def test_a_refresh_brings_exactly_the_events_that_the_cloud_lacks(
+    settings: DeviceSettings,
+) -> None:
+    refreshes = Refreshes(settings)
+
+    for items in ((1, 2, 3, 4, 5), (), (6, 7)):
+        await refreshes.observe(*items)
+        await refreshes.device.rank(CANDIDATES)
+
+    assert refreshes.brought == [(0, [1, 2, 3, 4, 5]), (5, []), (5, [6, 7])]
+    assert all(uplink.items == () for uplink in refreshes.cloud.uplinks)
+    assert refreshes.cloud.journal[1] == [1, 2, 3, 4, 5, 6, 7]
+
+
+async def test_refreshes_number_events_after_those_of_a_former_life(
+    settings: DeviceSettings,
+) -> None:
+    refreshes = Refreshes(settings)
+    refreshes.cloud.journal[1] = [11, 12]
+
+    await refreshes.observe(1)
+    await refreshes.device.rank(CANDIDATES)
+
+    assert refreshes.brought == [(2, [1])]
+    assert refreshes.cloud.journal[1] == [11, 12, 1]
+
+
+async def test_a_refresh_whose_answer_got_lost_is_repeated_and_stored_once(
+    settings: DeviceSettings,
+) -> None:
+    refreshes = Refreshes(settings)
+    await refreshes.observe(1, 2)
+    refreshes.cloud.lose_acknowledgements = 1
+
+    missed = await refreshes.device.rank(CANDIDATES)
+    await refreshes.observe(3)
+    again = await refreshes.device.rank(CANDIDATES)
+
+    assert (missed.source, again.source) == (Source.DEFAULT_WEIGHTS, Source.OVERLAY)
+    assert refreshes.brought == [(0, [1, 2]), (0, [1, 2, 3])]
+    assert refreshes.cloud.journal[1] == [1, 2, 3]
+
+
+async def test_events_of_an_outage_come_with_the_refresh_after_it(
+    settings: DeviceSettings,
+) -> None:
+    refreshes = Refreshes(settings)
+    refreshes.cloud.away = True
+    await refreshes.observe(1, 2)
+    await refreshes.device.rank(CANDIDATES)
+    refreshes.cloud.away = False
+
+    await refreshes.device.rank(CANDIDATES)
+
+    assert refreshes.brought == [(0, [1, 2])]
+
+
+async def test_events_are_acknowledged_even_where_the_slots_are_refused(
+    settings: DeviceSettings,
+) -> None:
+    refreshes = Refreshes(settings)
+    refreshes.cloud.heads = [head(np.nan), head(0.5)]
+
+    for item in (1, 2):
+        await refreshes.observe(item)
+        await refreshes.device.rank(CANDIDATES)
+
+    assert refreshes.brought == [(0, [1]), (1, [2])]
+
+
+async def test_nothing_goes_up_apart_while_refreshes_bring_it(settings: DeviceSettings) -> None:
+    refreshes = Refreshes(settings.model_copy(update={"upload_batch": 2}))
+
+    await refreshes.observe(1, 2, 3, 4)
+    await refreshes.device.rank(CANDIDATES)
+
+    assert refreshes.cloud.uploads == 0
+    assert refreshes.cloud.journal[1] == [1, 2, 3, 4]
+
+
+async def test_with_the_rule_never_pending_events_go_up_in_batches(
+    settings: DeviceSettings,
+) -> None:
+    refreshes = Refreshes(
+        settings.model_copy(update={"upload_batch": 2}), refresh={"rule": "never"}
+    )
+
+    for item in (1, 2, 3, 4, 5):
+        await refreshes.observe(item)
+        await refreshes.device.rank(CANDIDATES)
+
+    assert refreshes.brought == []
+    assert refreshes.cloud.uploads == 2
+    assert refreshes.cloud.journal[1] == [1, 2, 3, 4]
+
+
+async def test_a_lagging_uplink_holds_back_the_newest_events(settings: DeviceSettings) -> None:
+    refreshes = Refreshes(settings.model_copy(update={"uplink_lag": 2}))
+
+    ages = []
+    for items in ((1,), (2, 3, 4), (5,)):
+        await refreshes.observe(*items)
+        ages.append((await refreshes.device.rank(CANDIDATES)).overlay_age)
+
+    assert refreshes.brought == [(0, []), (0, [1, 2]), (2, [3])]
+    assert ages == [1, 2, 2]
+
+
+GROUPS = {"count": 3, "slots": ("head.weight",)}
+
+
+def grouped(settings: DeviceSettings, *groups: int) -> tuple[DeviceClient, FakeCloud]:
+    """A device of a bundle with groups, and a cloud that names one at each refresh."""
+    bundle = build_bundle(groups=GROUPS)
+    cloud = FakeCloud(bundle)
+    cloud.groups = list(groups)
+    return DeviceClient(1, Scorer(bundle), cloud, settings, [1, 2, 3, 4]), cloud
+
+
+async def test_what_a_group_shares_is_asked_for_when_the_group_changes(
+    settings: DeviceSettings,
+) -> None:
+    device, cloud = grouped(settings, 2, 2, 2, 3, 3, 2)
+    asked = []
+
+    for _ in range(6):
+        await device.rank(CANDIDATES)
+        asked.append(list(cloud.asked_groups))
+
+    assert asked == [[2], [2], [2], [2, 3], [2, 3], [2, 3, 2]]
+
+
+async def test_a_device_ranks_with_what_its_group_shares(settings: DeviceSettings) -> None:
+    device, _ = grouped(settings, 2)
+
+    ranking = await device.rank(CANDIDATES)
+
+    wanted = expected_scores([1, 2, 3, 4], CANDIDATES, head(200.0))
+    np.testing.assert_allclose(ranking.scores, wanted, rtol=1e-5)
+    assert (ranking.source, ranking.overlay_age) == (Source.OVERLAY, 0)
+
+
+async def test_a_group_that_does_not_come_is_asked_for_again(
+    settings: DeviceSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device, cloud = grouped(settings, 2)
+    answer = cloud.group
+
+    async def lost(*_: object) -> None:
+        raise CloudUnavailable("the answer got lost")
+
+    monkeypatch.setattr(cloud, "group", lost)
+    missed = await device.rank(CANDIDATES)
+    monkeypatch.setattr(cloud, "group", answer)
+    again = await device.rank(CANDIDATES)
+
+    assert (missed.source, again.source) == (Source.STALE_OVERLAY, Source.OVERLAY)
+    assert np.isfinite(missed.scores).all()
+    assert cloud.asked_groups == [2]
+    wanted = expected_scores([1, 2, 3, 4], CANDIDATES, head(200.0))
+    np.testing.assert_allclose(again.scores, wanted, rtol=1e-5)
+
+
+async def test_a_device_that_forgets_its_overlay_asks_for_its_group_again(
+    settings: DeviceSettings,
+) -> None:
+    device, cloud = grouped(settings, 2)
+    await device.rank(CANDIDATES)
+
+    device.forget_overlay()
+    await device.rank(CANDIDATES)
+
+    assert cloud.asked_groups == [2, 2]
+
+
+async def test_what_a_group_shares_is_as_old_as_the_uplink_that_named_it(
+    settings: DeviceSettings,
+) -> None:
+    device, cloud = grouped(settings.model_copy(update={"uplink_lag": 2}), 2, 2, 3)
+
+    rankings = [await device.rank(CANDIDATES)]
+    for item in (5, 6):
+        await device.observe(Event(item, 0.0))
+        rankings.append(await device.rank(CANDIDATES))
+
+    assert [ranking.overlay_age for ranking in rankings] == [2, 2, 2]
+    assert {ranking.source for ranking in rankings} == {Source.OVERLAY}
+    assert cloud.asked_groups == [2, 3]
+
+
+@pytest.mark.parametrize(("cross_user", "refreshed_at"), [(True, [0, 3, 6]), (False, [])])
+async def test_only_devices_that_others_read_refresh_though_nobody_ranks_and_when_due(
+    settings: DeviceSettings, refreshed_at: list[int], *, cross_user: bool
+) -> None:
+    bundle = build_bundle(cross_user=cross_user, refresh={"rule": "every-n", "every": 3})
+    cloud = FakeCloud(bundle)
+    device = DeviceClient(1, Scorer(bundle), cloud, settings)
+
+    for item in range(1, 8):
+        await device.share()
+        await device.share()
+        await device.observe(Event(item, 0.0))
+
+    assert [seen for _, _, seen, _ in cloud.refreshes] == refreshed_at
+
+
+async def test_a_missing_cloud_leaves_what_should_be_shared_for_later(
+    settings: DeviceSettings,
+) -> None:
+    bundle = build_bundle(cross_user=True, refresh={"rule": "every-n", "every": 3})
+    cloud = FakeCloud(bundle)
+    device = DeviceClient(1, Scorer(bundle), cloud, settings, [1])
+    cloud.away = True
+    await device.share()
+    cloud.away = False
+
+    await device.share(at=7.0)
+
+    assert cloud.refreshes == [(1, [1], 1, 7.0)]
+
+
+async def test_a_device_feeds_its_user_s_profile(
+    scorer: Scorer, cloud: FakeCloud, settings: DeviceSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    profile = FieldSpec(values=9, most=3)
+    features = scorer.manifest.features.model_copy(update={"profile": profile})
+    scorer._features = features
+    fed = []
+
+    def run(_: str, feeds: dict[str, np.ndarray]) -> np.ndarray:
+        fed.append(feeds[PROFILE].tolist())
+        return np.zeros((1, len(CANDIDATES)), np.float32)
+
+    monkeypatch.setattr(scorer, "_graph", SimpleNamespace(run=run))
+    device = DeviceClient(1, scorer, cloud, settings, [1])
+
+    await device.rank(CANDIDATES)
+    device.profile = (4, 99, 2)
+    await device.rank(CANDIDATES)
+
+    assert fed == [[[0, 0, 0]], [[4, 0, 2]]]

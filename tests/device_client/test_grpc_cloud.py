@@ -24,6 +24,7 @@ from shared_models.contract.errors import (
 )
 from shared_models.contract.events import Event, EventBatch
 from shared_models.contract.ranking import Receipt
+from shared_models.contract.uplink import Uplink
 from tests.device_client.fakes import SLOT, LoopbackCloud, head, serving
 
 BATCH = EventBatch(7, [Event(3, 1.0), Event(4, 2.5)])
@@ -50,7 +51,7 @@ async def near(
 
 
 async def test_a_refresh_crosses_the_wire(near: GrpcCloud, who: Identity, bundle: Bundle) -> None:
-    overlay, _ = await near.refresh(who, [1, 2], 9, at=3.0)
+    overlay, _ = await near.refresh(who, Uplink([1, 2]), 9, at=3.0)
 
     assert (overlay.bundle_id, overlay.events_seen) == (bundle.id, 9)
     assert overlay.slots[SLOT].tolist() == head(0.5).tolist()
@@ -63,7 +64,7 @@ async def test_a_receipt_says_what_an_exchange_cost(
     async with serving(servicer) as address:
         here = settings.model_copy(update={"cloud": address})
         async with GrpcCloud(here, DeviceLedger(), clock=lambda: next(ticks)) as cloud:
-            await cloud.refresh(who, [1, 2], 9, at=3.0)
+            await cloud.refresh(who, Uplink([1, 2]), 9, at=3.0)
             _, receipt = await cloud.rank(who, [1], [5, 6], at=3.5)
 
     up, down = servicer.sizes["rank"]
@@ -74,7 +75,7 @@ async def test_asks_carry_time_round_and_a_number_of_their_own(
     near: GrpcCloud, who: Identity, servicer: LoopbackCloud
 ) -> None:
     near.round = 4
-    await near.refresh(who, [1, 2], 9, at=3.0)
+    await near.refresh(who, Uplink([1, 2]), 9, at=3.0)
     await near.rank(who, [1], [5, 6], at=3.5)
     await near.upload(who, BATCH)
 
@@ -90,8 +91,8 @@ async def test_the_account_is_what_the_servicer_saw(
     near: GrpcCloud, who: Identity, servicer: LoopbackCloud, ledger: DeviceLedger
 ) -> None:
     other = Identity(2, who.bundle_id)
-    await near.refresh(who, [1, 2], 300, at=3.0)
-    await near.refresh(other, [1, 2, 3], 2, at=3.0)
+    await near.refresh(who, Uplink([1, 2]), 300, at=3.0)
+    await near.refresh(other, Uplink([1, 2, 3]), 2, at=3.0)
     await near.rank(who, [1], [5, 6], at=3.0)
     await near.upload(who, BATCH)
 
@@ -118,7 +119,7 @@ async def test_the_longest_unused_session_makes_room(
     near: GrpcCloud, servicer: LoopbackCloud, bundle: Bundle
 ) -> None:
     for user in (1, 2, 3, 1, 4, 1, 2):
-        await near.refresh(Identity(user, bundle.id), [1], 1, at=0.0)
+        await near.refresh(Identity(user, bundle.id), Uplink([1]), 1, at=0.0)
     await asyncio.sleep(0.1)
 
     assert [ask.hello.user for ask in servicer.hellos] == [1, 2, 3, 4, 2]
@@ -129,7 +130,7 @@ async def test_asks_are_numbered_alike_however_often_sessions_are_reopened(
     near: GrpcCloud, servicer: LoopbackCloud, bundle: Bundle
 ) -> None:
     for user in (1, 2, 3, 4, 1):
-        await near.refresh(Identity(user, bundle.id), [1], 1, at=0.0)
+        await near.refresh(Identity(user, bundle.id), Uplink([1]), 1, at=0.0)
 
     assert [ask.seq for ask in servicer.asks] == [1, 1, 1, 1, 2]
 
@@ -140,14 +141,14 @@ async def test_a_session_is_reopened_after_the_server_died(
     async with serving(servicer) as address:
         port = int(address.rpartition(":")[2])
         cloud = GrpcCloud(settings.model_copy(update={"cloud": address}), DeviceLedger())
-        await cloud.refresh(who, [1], 1, at=0.0)
+        await cloud.refresh(who, Uplink([1]), 1, at=0.0)
 
     with pytest.raises(CloudUnavailable):
-        await cloud.refresh(who, [1], 1, at=0.0)
+        await cloud.refresh(who, Uplink([1]), 1, at=0.0)
     async with cloud, serving(servicer, port):
         for _ in range(50):
             try:
-                overlay, _ = await cloud.refresh(who, [1], 5, at=0.0)
+                overlay, _ = await cloud.refresh(who, Uplink([1]), 5, at=0.0)
                 break
             except CloudUnavailable:
                 await asyncio.sleep(0.05)
@@ -163,19 +164,19 @@ async def test_a_missing_cloud_is_told_at_once(settings: DeviceSettings, who: Id
     async with GrpcCloud(nowhere, DeviceLedger()) as cloud:
         with pytest.raises(CloudUnavailable, match=r"127\.0\.0\.1:1"):
             async with asyncio.timeout(3):
-                await cloud.refresh(who, [1], 1, at=0.0)
+                await cloud.refresh(who, Uplink([1]), 1, at=0.0)
 
 
 async def test_a_server_that_hangs_up_makes_the_cloud_unavailable(
     near: GrpcCloud, servicer: LoopbackCloud, who: Identity
 ) -> None:
-    await near.refresh(who, [1], 1, at=0.0)
+    await near.refresh(who, Uplink([1]), 1, at=0.0)
     servicer.hang_up = True
 
     with pytest.raises(CloudUnavailable):
-        await near.refresh(who, [1], 1, at=0.0)
+        await near.refresh(who, Uplink([1]), 1, at=0.0)
 
-    assert (await near.refresh(who, [1], 3, at=0.0))[0].events_seen == 3
+    assert (await near.refresh(who, Uplink([1]), 3, at=0.0))[0].events_seen == 3
 
 
 async def test_an_answer_past_the_deadline_is_not_waited_for(
@@ -186,10 +187,10 @@ async def test_an_answer_past_the_deadline_is_not_waited_for(
         hurried = settings.model_copy(update={"cloud": address, "deadline_s": 0.2})
         async with GrpcCloud(hurried, DeviceLedger()) as cloud:
             with pytest.raises(CloudUnavailable, match="in time"):
-                await cloud.refresh(who, [1], 1, at=0.0)
+                await cloud.refresh(who, Uplink([1]), 1, at=0.0)
 
             servicer.stall = False
-            assert (await cloud.refresh(who, [1], 2, at=0.0))[0].events_seen == 2
+            assert (await cloud.refresh(who, Uplink([1]), 2, at=0.0))[0].events_seen == 2
     assert not servicer.hellos[0].hello.waits
 
 
@@ -197,7 +198,7 @@ async def test_a_device_that_is_ended_while_it_waits_is_not_told_of_a_missing_cl
     near: GrpcCloud, servicer: LoopbackCloud, who: Identity
 ) -> None:
     servicer.stall = True
-    waiting = asyncio.create_task(near.refresh(who, [1], 1, at=0.0))
+    waiting = asyncio.create_task(near.refresh(who, Uplink([1]), 1, at=0.0))
     await asyncio.sleep(0.1)
 
     waiting.cancel()
@@ -222,9 +223,9 @@ async def test_a_fault_becomes_the_error_that_it_names_and_the_session_lives_on(
     servicer.fault = Fault(code=code, message="so it is", retry_after_ms=40)
 
     with pytest.raises(kind) as caught:
-        await near.refresh(who, [1], 1, at=0.0)
+        await near.refresh(who, Uplink([1]), 1, at=0.0)
     servicer.fault = None
-    await near.refresh(who, [1], 1, at=0.0)
+    await near.refresh(who, Uplink([1]), 1, at=0.0)
 
     assert ("so it is" in str(caught.value)) != (kind is Overloaded)
     assert getattr(caught.value, "retry_after_ms", 40) == 40
@@ -259,7 +260,7 @@ async def test_a_busy_session_never_makes_room(
     near: GrpcCloud, servicer: LoopbackCloud, bundle: Bundle
 ) -> None:
     servicer.stall = True
-    slow = asyncio.create_task(near.refresh(Identity(1, bundle.id), [1], 6, at=0.0))
+    slow = asyncio.create_task(near.refresh(Identity(1, bundle.id), Uplink([1]), 6, at=0.0))
     await asyncio.sleep(0.1)
     for user in (2, 3, 4):
         await near.rank(Identity(user, bundle.id), [1], [5], at=0.0)

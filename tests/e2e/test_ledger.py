@@ -1,7 +1,7 @@
 """A whole replay, counted by devices, by the cloud, by the kernel, and by a proxy between them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +15,8 @@ from cloud_server.checkpoints import Trained
 from cloud_server.server import listening
 from cloud_server.settings import ServeSettings
 from shared_models.contract.bundle import Bundle, BundleStore
-from shared_models.contract.tensors import Float32Array, Int64Array
 from shared_models.logs.moments import Moments
+from shared_models.method import Personalization, Uplinks
 from simulator.coordinator import Coordinator
 from simulator.fleet import Fleet
 from simulator.replay import Account, Replay, Rules
@@ -44,9 +44,10 @@ class BigSlots:
 
     name = "tiny"
 
-    def personalize(self, model: nn.Module, uplinks: Int64Array) -> Mapping[str, Float32Array]:
-        heads = np.ones((len(uplinks), WIDTH, WIDTH), np.float32)
-        return {fakes.SLOT: heads * (uplinks.max(axis=1) % 7)[:, None, None]}
+    def personalize(self, model: nn.Module, uplinks: Uplinks) -> Personalization:
+        heads = np.ones((len(uplinks.items_BN), WIDTH, WIDTH), np.float32)
+        newest = uplinks.items_BN.max(axis=1) % 7
+        return Personalization({fakes.SLOT: heads * newest[:, None, None]})
 
 
 @dataclass

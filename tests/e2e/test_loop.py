@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from simulator.metrics_model import Metrics
-from tests.e2e.conftest import COMPARED
+from tests.e2e.conftest import COMPARED, command
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -138,3 +138,31 @@ def test_a_link_delays_every_refresh_and_changes_nothing_else(
     assert comparable(far) == comparable(near)
     assert payload(tmp_path / "far").equals(payload(tmp_path / "near"))
     assert far["methods"]["duet"]["latency_ms"]["p50"] >= 70
+
+
+# The newest vectors of ten neighbours; and rounds that are shorter than a period.
+TREND = "cigar[cigar.others.seen=target,cigar.others.events=20,cigar.shared=20]"
+
+
+@pytest.mark.parametrize(
+    ("log", "entry"), [("synthetic-trend", TREND), ("synthetic-memory", "ecrec")]
+)
+def test_what_the_cloud_remembers_does_not_depend_on_the_number_of_processes(
+    cache: Path, tmp_path: Path, log: str, entry: str
+) -> None:
+    options = ("--log", log, "--trunk", "pool", "--set", "train.epochs=1")
+    quick = ("--set", "replay.round_events=120", "--set", "replay.moments=360")
+    results = []
+    for devices in ("1", "2", "4"):
+        out = tmp_path / devices
+        done = command(
+            "simulator.cli",
+            *("compare", entry, *options, *quick, "--devices", devices, "--out", str(out)),
+            cache=cache,
+        )
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+        results.append((comparable(found(out)), payload(out)))
+
+    (one, paid), *others = results
+    assert all(other == one and bytes_.equals(paid) for other, bytes_ in others)
+    assert paid["bytes_up"].sum() > 0

@@ -9,6 +9,7 @@ from device_client.cloud import Identity
 from device_client.grpc_cloud import GrpcCloud
 from device_client.ledger import DeviceLedger
 from device_client.settings import DeviceSettings
+from shared_models.contract.uplink import Uplink
 from simulator.links import PROFILES
 from simulator.shaper import shaping
 from tests.device_client.fakes import LoopbackCloud, build_bundle, serving
@@ -28,7 +29,7 @@ async def test_a_device_gets_through_over_every_link(name: str, settings: Device
         async with GrpcCloud(here, DeviceLedger()) as cloud:
             start = time.monotonic()
             overlays = [
-                (await cloud.refresh(Identity(user, bundle.id), [1, 2], 9, at=3.0))[0]
+                (await cloud.refresh(Identity(user, bundle.id), Uplink([1, 2]), 9, at=3.0))[0]
                 for user in (1, 2, 1)
             ]
             seconds = time.monotonic() - start

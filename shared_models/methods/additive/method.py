@@ -1,14 +1,13 @@
 """additive: the control for DUET, as large and as well informed, but nothing is generated."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from shared_models.contract.tensors import Float32Array, Int64Array
 from shared_models.layers.sequence import cut_windows
-from shared_models.method import Batch, ScorerExport, Stage
+from shared_models.method import Batch, Facts, Personalization, ScorerExport, Stage, Uplinks
 from shared_models.methods.additive.config import Config
 from shared_models.methods.additive.network import SLOT, AdditiveNetwork
 from shared_models.trunks.ranker import SlottedScorer
@@ -22,11 +21,11 @@ class Additive:
     def __init__(self, config: Config) -> None:
         self.config = config
 
-    def build(self, seed: int, popularity: Tensor | None = None) -> nn.Module:
+    def build(self, seed: int, facts: Facts | None = None) -> nn.Module:
         """A fresh `AdditiveNetwork`."""
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            return AdditiveNetwork(self.config, popularity)
+            return AdditiveNetwork(self.config, facts)
 
     def stages(self) -> Sequence[Stage]:
         """One stage over every parameter."""
@@ -37,14 +36,14 @@ class Additive:
         network = _network(model)
         return self._ranked(network, batch, self._offset(network, batch, age))
 
-    def personalize(self, model: nn.Module, uplinks: Int64Array) -> Mapping[str, Float32Array]:
+    def personalize(self, model: nn.Module, uplinks: Uplinks) -> Personalization:
         """The first layer's bias for each uplink."""
         network = _network(model)
         device = next(network.parameters()).device
         with torch.inference_mode():
-            offset_BO = network.offset(torch.from_numpy(uplinks).to(device))
+            offset_BO = network.offset(torch.from_numpy(uplinks.items_BN).to(device))
             bias_BO = network.ranker.head.slots[SLOT] + offset_BO
-        return {SLOT: bias_BO.cpu().numpy()}
+        return Personalization({SLOT: bias_BO.cpu().numpy()})
 
     def export(self, model: nn.Module) -> ScorerExport:
         """The ranker with one slot; encoder and static network stay in the cloud."""

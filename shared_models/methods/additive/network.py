@@ -7,6 +7,7 @@ from typing_extensions import override
 
 from shared_models.layers.hypernetwork import CodeEncoder
 from shared_models.layers.mlp import MLP
+from shared_models.method import Facts
 from shared_models.methods.additive.config import Config
 from shared_models.trunks.ranker import Ranker
 
@@ -17,9 +18,9 @@ SLOT = "head.0.bias"
 class AdditiveNetwork(nn.Module):
     """A `Ranker` and as many parameters as DUET's generator has, in a wide two-layer network."""
 
-    def __init__(self, config: Config, popularity: Tensor | None = None) -> None:
+    def __init__(self, config: Config, facts: Facts | None = None) -> None:
         super().__init__()
-        self.ranker = Ranker(config.trunk, config.features, popularity)
+        self.ranker = Ranker(config.trunk, config.features, facts)
         self.encoder = CodeEncoder(config.trunk.width, config.code)
         slots = self.ranker.head.slots
         offset = slots[SLOT].numel()

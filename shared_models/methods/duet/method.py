@@ -1,15 +1,14 @@
 """DUET: the cloud writes each device's head from its recent behaviour (arXiv:2209.05227)."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from shared_models.contract.tensors import Float32Array, Int64Array
 from shared_models.layers.sequence import cut_windows
-from shared_models.method import Batch, ScorerExport, Stage
+from shared_models.method import Batch, Facts, Personalization, ScorerExport, Stage, Uplinks
 from shared_models.methods.duet.config import Config
 from shared_models.methods.duet.delivery import exported, written
 from shared_models.methods.duet.gate import Controller, seen
@@ -26,11 +25,11 @@ class Duet:
     def __init__(self, config: Config) -> None:
         self.config = config
 
-    def build(self, seed: int, popularity: Tensor | None = None) -> nn.Module:
+    def build(self, seed: int, facts: Facts | None = None) -> nn.Module:
         """A fresh `DuetNetwork`."""
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            return DuetNetwork(self.config, popularity)
+            return DuetNetwork(self.config, facts)
 
     def stages(self) -> Sequence[Stage]:
         """Trunk, head and generator move together; then the gate learns what a refresh changes."""
@@ -44,14 +43,14 @@ class Duet:
         """Logits (B, C) with every overlay ``age`` events old."""
         return self._logits(_network(model), batch, age)
 
-    def personalize(self, model: nn.Module, uplinks: Int64Array) -> Mapping[str, Float32Array]:
+    def personalize(self, model: nn.Module, uplinks: Uplinks) -> Personalization:
         """What is delivered for each uplink: a head, its code, or more."""
         network = _network(model)
         device = next(network.parameters()).device
         with torch.inference_mode():
-            code_BZ = network.code(torch.from_numpy(uplinks).to(device))
+            code_BZ = network.code(torch.from_numpy(uplinks.items_BN).to(device))
             slots = written(network, self.config, code_BZ)
-        return {name: value.cpu().numpy() for name, value in slots.items()}
+        return Personalization({name: value.cpu().numpy() for name, value in slots.items()})
 
     def export(self, model: nn.Module) -> ScorerExport:
         """As the delivery says; by default the ranker alone, with its head as slots."""

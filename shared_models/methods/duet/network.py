@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from shared_models.layers.hypernetwork import CodeEncoder, WeightWriter
+from shared_models.method import Facts
 from shared_models.methods.duet.config import Config
 from shared_models.methods.duet.gate import Gate
 from shared_models.trunks.ranker import Ranker
@@ -18,9 +19,9 @@ class DuetNetwork(nn.Module):
     The generator shares the trunk's table: with one of its own the gain is gone.
     """
 
-    def __init__(self, config: Config, popularity: Tensor | None = None) -> None:
+    def __init__(self, config: Config, facts: Facts | None = None) -> None:
         super().__init__()
-        self.ranker = Ranker(config.trunk, config.features, popularity)
+        self.ranker = Ranker(config.trunk, config.features, facts)
         self.encoder = CodeEncoder(config.trunk.width, config.code)
         self.writer = WeightWriter(self.ranker.head.slots, config.code, config.writer_scale)
         if config.heads == "frozen":

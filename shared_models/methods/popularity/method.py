@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from shared_models.method import Batch, ScorerExport, Stage
+from shared_models.method import Batch, Facts, ScorerExport, Stage
 from shared_models.methods.popularity.config import Config
 
 # Shapes: B rows, T events in the window, C candidates, V items.
@@ -38,10 +38,10 @@ class Popularity:
     def __init__(self, config: Config) -> None:
         self.config = config
 
-    def build(self, seed: int, popularity: Tensor | None = None) -> nn.Module:  # noqa: ARG002 - no chance in it
-        """A module that knows ``popularity``, or nothing yet."""
+    def build(self, seed: int, facts: Facts | None = None) -> nn.Module:  # noqa: ARG002 - no chance in it
+        """A module that knows how popular items are, or nothing yet."""
         items = self.config.features.items
-        share_V = torch.zeros(items + 1) if popularity is None else popularity
+        share_V = torch.zeros(items + 1) if facts is None else facts.popularity_V
         return PopularityNetwork(share_V * items)
 
     def stages(self) -> Sequence[Stage]:

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from cloud_server.memory.sqlite import SqliteMemory
-from cloud_server.memory.store import MemorySpec, Vectors
+from cloud_server.memory.store import Vectors
+from shared_models.contract.manifest import MemorySpec
 from shared_models.contract.tensors import Float32Array, Int64Array
 
 ROOT = Path(__file__).parents[3]
-TASTE = MemorySpec("taste", 32)
+TASTE = MemorySpec(name="taste", width=32)
 KILLS, FEWEST_PUTS, LONGEST_S = 20, 10, 0.06
 BLOCKS, BATCH = 3, 64
 ENDLESS = """

@@ -10,22 +10,22 @@ import numpy as np
 import pytest
 
 from cloud_server.memory.sqlite import SqliteMemory
-from cloud_server.memory.store import MemorySpec
 from shared_models.contract.errors import BadAsk, BadSetting
+from shared_models.contract.manifest import MemorySpec
 from shared_models.contract.tensors import Float32Array
 
 ROOT = Path(__file__).parents[3]
-TASTE = MemorySpec("taste", 8)
+TASTE = MemorySpec(name="taste", width=8)
 PUTS, USERS = 100, 16
 WRITER = f"""
 import sys
 from pathlib import Path
 import numpy as np
 from cloud_server.memory.sqlite import SqliteMemory
-from cloud_server.memory.store import MemorySpec
+from shared_models.contract.manifest import MemorySpec
 print("ready", flush=True)
 sys.stdin.readline()
-memory = SqliteMemory(Path(sys.argv[1]), [MemorySpec("taste", 8)])
+memory = SqliteMemory(Path(sys.argv[1]), [MemorySpec(name="taste", width=8)])
 for number in range({PUTS}):
     mark = np.float32(int(sys.argv[2]) + number)
     print(*memory.put("taste", np.arange({USERS}), np.full(({USERS}, 8), mark), 1))
@@ -68,7 +68,7 @@ def test_what_was_put_is_there_after_reopening(path: Path, memory: SqliteMemory)
 def test_one_file_may_hold_the_vectors_of_several_memories(
     path: Path, memory: SqliteMemory
 ) -> None:
-    other = SqliteMemory(path, [MemorySpec("group", 3), TASTE])
+    other = SqliteMemory(path, [MemorySpec(name="group", width=3), TASTE])
     other.put("group", np.array([1]), np.ones((1, 3), np.float32), 1)
     other.put("taste", np.array([1]), tastes(2), 1)
     other.close()
@@ -78,9 +78,9 @@ def test_one_file_may_hold_the_vectors_of_several_memories(
 
 def test_another_width_than_the_stored_one_is_named(path: Path, memory: SqliteMemory) -> None:
     with pytest.raises(BadSetting, match=r"memory\.sqlite holds 'taste' of width 8, not 16"):
-        SqliteMemory(path, [MemorySpec("new", 4), MemorySpec("taste", 16)])
+        SqliteMemory(path, [MemorySpec(name="new", width=4), MemorySpec(name="taste", width=16)])
 
-    found = SqliteMemory(path, [MemorySpec("new", 5), TASTE])
+    found = SqliteMemory(path, [MemorySpec(name="new", width=5), TASTE])
     found.close()
 
 

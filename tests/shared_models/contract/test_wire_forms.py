@@ -61,7 +61,7 @@ def test_an_unknown_codec_is_a_bad_ask() -> None:
 def test_an_overlay_survives_the_wire() -> None:
     overlay = Overlay("id", 7, {"head.0.bias": np.arange(3, dtype=np.float32)})
 
-    again = overlay_from_proto(overlay_to_proto(overlay, Codec.F32), "id")
+    again = overlay_from_proto(overlay_to_proto(overlay, Codec.F32), "id", 7)
 
     assert again.events_seen == 7
     assert again.age(events_now=12) == 5

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from shared_models.catalog import load_method, resolve
+from shared_models.method import Uplinks
 from shared_models.methods.additive.network import SLOT, AdditiveNetwork
 from shared_models.methods.duet.network import DuetNetwork
 
@@ -34,7 +35,7 @@ def test_only_the_first_bias_differs_between_users() -> None:
     method = load_method("additive", resolve("additive", ITEMS, "sasrec", {}))
     model = method.build(seed=0).eval()
 
-    slots = method.personalize(model, np.array([[1, 2, 3], [4, 5, 6]]))
+    slots = method.personalize(model, Uplinks(np.array([[1, 2, 3], [4, 5, 6]]))).slots
 
     assert set(slots) == {SLOT}
     assert not np.allclose(*slots[SLOT])

@@ -14,7 +14,7 @@ from shared_models.contract.overlay import Overlay, overlay_to_proto
 from shared_models.contract.tensors import Codec
 from shared_models.export import compile_bundle
 from shared_models.layers.sequence import cut_windows
-from shared_models.method import Batch
+from shared_models.method import Batch, Uplinks
 from shared_models.methods.duet.gate import Gate
 from shared_models.methods.duet.method import Duet
 from shared_models.methods.duet.network import DuetNetwork
@@ -46,9 +46,10 @@ def batch(rows: int = 4, history: int = 60) -> Batch:
 
 
 @pytest.mark.parametrize(
-    ("trunk", "numbers"), [("sasrec", 2112), ("gru4rec", 2112), ("din", 16641)]
+    ("trunk", "numbers"), [("sasrec", 2112), ("gru4rec", 2112), ("din", 16641 + 32 * 128)]
 )
 def test_the_head_has_the_published_number_of_weights(trunk: str, numbers: int) -> None:
+    # Over DIN ours also reads the product of interest and candidate, 32 numbers more.
     head = built(make(trunk)).ranker.head
 
     assert sum(value.numel() for value in head.slots.values()) == numbers
@@ -157,7 +158,9 @@ def test_every_delivery_gives_the_scores_of_torch(delivery: str, trunk: str) -> 
 
     overlay = None
     if uplink := scorer.manifest.uplink:
-        slots = method.personalize(network, encode_windows([items.tolist()], uplink.items))
+        slots = method.personalize(
+            network, Uplinks(encode_windows([items.tolist()], uplink.items))
+        ).slots
         overlay = Overlay("", 0, {name: value[0] for name, value in slots.items()})
         overlay.check(scorer.manifest.slots)
     window = scorer.manifest.features.encode_window(items.tolist())
@@ -176,7 +179,7 @@ def test_a_delivery_is_no_other_model(delivery: str) -> None:
 
 def test_a_code_in_eight_bits_costs_at_most_120_bytes() -> None:
     method = make(delivery="code")
-    slots = method.personalize(built(method), encode_windows([[3, 4, 5]], 20))
+    slots = method.personalize(built(method), Uplinks(encode_windows([[3, 4, 5]], 20))).slots
     overlay = Overlay("", 1000, {name: value[0] for name, value in slots.items()})
 
     answer = Answer(seq=1_000_000, overlay=overlay_to_proto(overlay, Codec.I8ROW))
