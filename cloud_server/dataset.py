@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from shared_models.config import MethodConfig, NeighbourSpec
 from shared_models.contract.tensors import Float32Array, Int64Array
 from shared_models.logs.fields import item_fields, user_fields
-from shared_models.logs.neighbours import neighbours
+from shared_models.logs.neighbours import listed
 from shared_models.logs.prepared import Part, PreparedLog, targets
 from shared_models.method import Batch, Facts
 
@@ -139,7 +139,7 @@ class Others:
     @classmethod
     def of(cls, log: PreparedLog, spec: NeighbourSpec) -> "Others":
         """Neighbours by what they took in the training part, and each part's own past."""
-        found_UW = neighbours(log.train, log.users, log.items, spec.count)
+        found_UW = listed(log, spec)
         known = (log.train, pl.concat([log.train, log.validation]).sort("user", "seq"), log.events)
         if spec.seen == "end":
             known = (log.train, log.train, known[1])

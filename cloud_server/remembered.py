@@ -23,7 +23,7 @@ from shared_models.contract.errors import BadSetting, UnknownName
 from shared_models.contract.features import encode_windows
 from shared_models.contract.manifest import Manifest, MemorySpec
 from shared_models.contract.tensors import Float32Array, Int64Array
-from shared_models.logs.neighbours import neighbours
+from shared_models.logs.neighbours import listed
 from shared_models.logs.prepared import PreparedLog, taken
 from shared_models.method import Remembers
 
@@ -93,7 +93,7 @@ def write_seed(folder: Path, trained: Trained, log: PreparedLog) -> None:
     config = trained.method.config
     folder.mkdir(parents=True, exist_ok=True)
     if config.neighbours is not None:
-        found_UW = neighbours(log.train, log.users, log.items, config.neighbours.count)
+        found_UW = listed(log, config.neighbours)
         np.save(folder / _NEIGHBOURS, found_UW, allow_pickle=False)
     if config.memory is not None:
         past = taken(pl.concat([log.train, log.validation])).sort("user", "seq")

@@ -45,6 +45,9 @@ class NeighbourSpec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     count: PositiveInt = Field(10, description="Most neighbours of a user, N.")
+    chosen: Literal["alike", "random"] = Field(
+        "alike", description="Who they are: the most similar users, or anybody, as a control."
+    )
     events: PositiveInt = Field(100, description="Newest events of each that are read, L.")
     seen: Literal["target", "end"] = Field(
         "end",

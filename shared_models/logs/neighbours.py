@@ -10,12 +10,29 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from shared_models.config import NeighbourSpec
 from shared_models.contract.tensors import Int64Array
-from shared_models.logs.prepared import taken
+from shared_models.logs.prepared import PreparedLog, taken
 
 Float64Array = NDArray[np.float64]
 _UNITS: Final = 1 << 10
 _GROUP: Final = 32
+
+
+def listed(log: PreparedLog, spec: NeighbourSpec) -> Int64Array:
+    """Whom each user of ``log`` learns from, as ``spec`` says: int64 (U, N), padded with -1.
+
+    Similarity is that of the training part. Users by chance are another control than no
+    neighbours: as many vectors of the same kind, of which only the choice is lost.
+    """
+    if spec.chosen == "alike":
+        return neighbours(log.train, log.users, log.items, spec.count)
+    rng = np.random.default_rng(0)
+    others = log.users - 1
+    most = min(spec.count, others)
+    drawn_UN = np.stack([rng.choice(others, most, replace=False) for _ in range(log.users)])
+    drawn_UN += drawn_UN >= np.arange(log.users)[:, None]  # oneself is left out
+    return np.pad(drawn_UN, ((0, 0), (0, spec.count - most)), constant_values=-1)
 
 
 def neighbours(

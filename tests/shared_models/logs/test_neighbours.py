@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared_models.logs.neighbours import neighbours
+from shared_models.config import NeighbourSpec
+from shared_models.logs.neighbours import listed, neighbours
+from shared_models.logs.prepared import PreparedLog
 
 Sets = list[set[int]]
 
@@ -113,3 +115,15 @@ def test_a_blockbuster_says_less_than_a_rarity() -> None:
     found = neighbours(log_of(sets), len(sets), 40, 1)
 
     assert found[0].tolist() == [2]
+
+
+def test_neighbours_by_chance_are_others_drawn_once(toy_log: PreparedLog) -> None:
+    few, many = (NeighbourSpec(chosen="random", count=count) for count in (3, toy_log.users + 4))
+
+    drawn = listed(toy_log, few)
+
+    np.testing.assert_array_equal(drawn, listed(toy_log, few))
+    assert drawn.shape == (toy_log.users, 3)
+    assert len(np.unique(drawn)) > 3
+    for user, own in enumerate(listed(toy_log, many).tolist()):
+        assert sorted(own) == [-1] * 5 + [other for other in range(toy_log.users) if other != user]
