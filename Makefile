@@ -25,8 +25,8 @@ browser: ## install the browser that the report is tested in (Debian, as root), 
 demo: $(STAMP) ## MovieLens-100K through the whole system: train, serve, replay on devices, report
 	$(BIN)/concerto run --method base --method duet --log movielens-100k --devices 4 --seed 0 --out runs/demo
 
-test: $(STAMP) ## run every test
-	$(BIN)/python -m pytest
+test: $(STAMP) ## run every test, a part on each core
+	$(BIN)/python -m pytest -n logical --dist loadgroup
 
 check: $(STAMP) ## everything that CI checks: format, lint, types, floors, protos, dependencies, tests
 	$(BIN)/ruff format --check .
@@ -37,7 +37,7 @@ check: $(STAMP) ## everything that CI checks: format, lint, types, floors, proto
 	$(MAKE) --no-print-directory protos
 	git diff --exit-code -- protos
 	$(BIN)/deptry .
-	$(BIN)/python -m pytest
+	$(MAKE) --no-print-directory test
 
 protos: $(STAMP) ## write the Python of protos/v1 anew
 	$(BIN)/python -m grpc_tools.protoc -I. --plugin=protoc-gen-mypy=$(BIN)/protoc-gen-mypy \

@@ -12,7 +12,7 @@ import typer
 
 from cloud_server.recipe import TrainSettings, export_code, training_code
 from shared_models.catalog import method_names, resolve, table_format
-from shared_models.contract.errors import BadSetting, ConcertoError, UnknownName
+from shared_models.contract.errors import BadSetting, ConcertoError, PathMissing, UnknownName
 from shared_models.contract.settings import parse_settings, validated
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
 
 MethodOption = Annotated[str, typer.Option("--method", help="Method, such as base or duet.")]
-TrunkOption = Annotated[str, typer.Option("--trunk", help="sasrec, gru4rec or din.")]
+TrunkOption = Annotated[str, typer.Option("--trunk", help="sasrec, gru4rec, din or pool.")]
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", help="path.to.setting=value; may be repeated.")
 ]
@@ -158,6 +158,39 @@ def serve(
     places = {"journal": journal, "memory": memory, "ledger": ledger}
     fields |= {name: place for name, place in places.items() if place is not None}
     run_server(validated(ServeSettings, "cloud", fields))
+
+
+@app.command()
+def retrain(
+    bundles: Annotated[Path, typer.Option("--bundles", help="Folder with released bundles.")],
+    method: MethodOption,
+    log: Annotated[str, typer.Option(help="The log that the method was first trained on.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for this training.")],
+    journal: Annotated[
+        Path | None, typer.Option(help="Journal of uploads; by default in that of bundles.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="Of the log, as it was then.")] = "user-tail",
+    set_: SetOption = None,
+) -> None:
+    """Train what is released further, on what devices uploaded since, and release that.
+
+    A cloud that serves the folder announces it at once. Settings: train.*.
+    """
+    settings = _settings(set_)
+    for section in settings.keys() - {"train"}:
+        raise BadSetting(section, "was decided when the method was first trained: set train.* only")
+    training = _training(settings)
+
+    from cloud_server.retrain import Retraining, run_retrain
+    from cloud_server.settings import ServeSettings
+    from shared_models.logs.prepare import Columns, open_or_prepare
+
+    places = {"bundles": bundles, **({"journal": journal} if journal else {})}
+    place = validated(ServeSettings, "cloud", places).journal_path
+    if not place.is_file():
+        raise PathMissing(place, "journal of uploads")
+    prepared = open_or_prepare(log, Columns(), split)
+    run_retrain(Retraining(method, bundles, place, prepared, training, out))
 
 
 @app.command("refresh-memories")

@@ -6,7 +6,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from cloud_server.train import Epoch
+from cloud_server.standing import Epoch
 
 
 class TrainingDisplay:
@@ -43,8 +43,9 @@ class TrainingDisplay:
 
     def on_epoch(self, stage: str, record: Epoch) -> None:
         """Print a line."""
+        loss = "as before" if record.loss is None else f"loss {record.loss:.4f}"
         self._console.print(
             f"{self._label} · {stage} · epoch {record.number}: "
-            f"loss {record.loss:.4f}, validation AUC {record.validation_auc:.4f}",
+            f"{loss}, validation AUC {record.validation_auc:.4f}",
             highlight=False,
         )

@@ -27,6 +27,7 @@ _ROOT: Final = Path(__file__).parent.parent
 _TRAINING: Final = (
     "cloud_server/dataset.py",
     "cloud_server/recipe.py",
+    "cloud_server/standing.py",
     "cloud_server/train.py",
     "shared_models/config.py",
     "shared_models/contract/features.py",

@@ -8,21 +8,22 @@ exactly: what is on disk at an epoch's end is all the state there is.
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cloud_server.checkpoints import Trained, read_tensors, save_checkpoint, write_tensors
+from cloud_server.checkpoints import Trained, save_checkpoint
 from cloud_server.dataset import Dataset
 from cloud_server.recipe import TrainSettings
+from cloud_server.standing import Epoch, Progress, Standing, part_of
 from shared_models.contract.errors import RunFailed
 from shared_models.contract.metrics import auc
 from shared_models.logs.prepared import PreparedLog
-from shared_models.method import Batch, Method, Stage
+from shared_models.method import Batch, Facts, Method, Stage
 
 PROGRESS: Final = "progress.safetensors"
 REPORT: Final = "training.json"
@@ -37,49 +38,9 @@ class Watcher(Protocol):
         """A batch is done."""
         ...
 
-    def on_epoch(self, stage: str, record: "Epoch") -> None:
+    def on_epoch(self, stage: str, record: Epoch) -> None:
         """An epoch is done."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Epoch:
-    """What one epoch gave."""
-
-    number: int
-    loss: float
-    validation_auc: float
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """Where training stands at the end of an epoch."""
-
-    stage: int = 0
-    epochs: tuple[Epoch, ...] = ()
-    finished: tuple[tuple[Epoch, ...], ...] = field(default=())
-
-    @property
-    def best(self) -> Epoch | None:
-        """The epoch with the best validation AUC so far, the first of equals."""
-        return max(self.epochs, key=lambda epoch: epoch.validation_auc, default=None)
-
-    def is_over(self, stage: Stage, settings: TrainSettings) -> bool:
-        """Whether ``stage`` has run its epochs or lost patience."""
-        if self.best is None:
-            return False
-        since_best = self.epochs[-1].number - self.best.number
-        most = min(settings.epochs, stage.epochs or settings.epochs)
-        return len(self.epochs) >= most or since_best >= settings.patience
-
-    @classmethod
-    def read(cls, about: Mapping[str, Any]) -> "Progress":
-        """From what was written with the tensors."""
-        return cls(
-            about["stage"],
-            tuple(Epoch(**epoch) for epoch in about["epochs"]),
-            tuple(tuple(Epoch(**epoch) for epoch in stage) for stage in about["finished"]),
-        )
 
 
 def choose_device(wanted: str) -> torch.device:
@@ -107,97 +68,110 @@ def train(
         out: folder for the checkpoint, the progress and ``training.json``.
         watcher: told of every batch and epoch.
     """
-    device = choose_device(settings.device)
-    data = Dataset(log, method.config, device)
-    trainer = _Trainer(method, data, settings, seed, watcher)
-    state = _State.start(method, data, seed, device).resumed(out / PROGRESS, trainer.fingerprint)
-    stages = method.stages()
-    while state.progress.stage < len(stages):
-        stage = stages[state.progress.stage]
-        if state.progress.is_over(stage, settings):
-            state.next_stage()
-        else:
-            trainer.epoch(stage, state)
-        state.save(out / PROGRESS, trainer.fingerprint)
-    trained = Trained(method, state.model.eval(), log.hash, seed)
-    save_checkpoint(out, trained)
-    report = [[asdict(epoch) for epoch in stage] for stage in state.progress.finished]
-    (out / REPORT).write_text(json.dumps({"stages": report, "device": str(device)}, indent=1))
-    return trained
+    chance = _Chance([seed], anew=True)
+    trainer = _Trainer(method, log, settings, chance, watcher)
+    return trainer.trained(method.build(seed, trainer.facts), out, seed)
 
 
-class _State:
-    """Model, best weights, optimiser and progress: all that an epoch changes."""
+def retrain(
+    earlier: Trained, log: PreparedLog, settings: TrainSettings, out: Path, watcher: Watcher
+) -> Trained:
+    """Go on from the weights of ``earlier``; a stage keeps them where no epoch validates better.
 
-    def __init__(self, model: nn.Module, progress: Progress) -> None:
-        self.model, self.progress = model, progress
-        self.best: dict[str, Tensor] = {}
-        self.moments: dict[str, Tensor] = {}
+    Args:
+        earlier: where to begin.
+        log: with what has happened since; otherwise as for `train`.
+        settings: how.
+        out: folder for the checkpoint, the progress and ``training.json``.
+        watcher: told of every batch and epoch.
+    """
+    chance = _Chance([earlier.seed, int(log.hash[:8], 16)], anew=False)
+    method, seed = earlier.method, earlier.seed
+    trainer = _Trainer(method, log, settings, chance, watcher)
+    # What has nothing to train was counted, and is counted anew.
+    model = earlier.model if method.stages() else method.build(seed, trainer.facts)
+    return trainer.trained(model, out, seed)
 
-    @classmethod
-    def start(cls, method: Method, data: Dataset, seed: int, device: torch.device) -> "_State":
-        return cls(method.build(seed, data.facts).to(device), Progress())
 
-    def resumed(self, path: Path, fingerprint: str) -> "_State":
-        """This state, moved to where ``path`` says that the same training stood."""
-        if not path.is_file():
-            return self
-        tensors, about = read_tensors(path)
-        if about["fingerprint"] != fingerprint:
-            return self
-        self.model.load_state_dict(_part("model", tensors))
-        self.best, self.moments = _part("best", tensors), _part("moments", tensors)
-        self.progress = Progress.read(about)
-        return self
+@dataclass(frozen=True, slots=True)
+class _Chance:
+    """Seeds of all that training draws, and whether it begins with weights drawn from them."""
 
-    def save(self, path: Path, fingerprint: str) -> None:
-        parts = {"model": self.model.state_dict(), "best": self.best, "moments": self.moments}
-        tensors = {f"{part}/{n}": t for part, named in parts.items() for n, t in named.items()}
-        write_tensors(path, tensors, {"fingerprint": fingerprint, **asdict(self.progress)})
-
-    def record(self, epoch: Epoch) -> None:
-        self.progress = replace(self.progress, epochs=(*self.progress.epochs, epoch))
-        if self.progress.best == epoch:
-            self.best = {name: t.detach().clone() for name, t in self.model.state_dict().items()}
-
-    def next_stage(self) -> None:
-        """Go on from the best weights of the stage that is over."""
-        self.model.load_state_dict(self.best)
-        self.best, self.moments = {}, {}
-        finished = (*self.progress.finished, self.progress.epochs)
-        self.progress = Progress(self.progress.stage + 1, (), finished)
+    seeds: list[int]
+    anew: bool
 
 
 class _Trainer:
     def __init__(
-        self, method: Method, data: Dataset, settings: TrainSettings, seed: int, watcher: Watcher
+        self,
+        method: Method,
+        log: PreparedLog,
+        settings: TrainSettings,
+        chance: _Chance,
+        watcher: Watcher,
     ) -> None:
-        self._data, self._settings, self._seed, self._watcher = data, settings, seed, watcher
-        self.fingerprint = f"{method.config.digest}/{settings.model_dump_json()}/{seed}"
+        self._method, self._log, self._settings = method, log, settings
+        self._chance, self._watcher = chance, watcher
+        self._device = choose_device(settings.device)
+        self._data = Dataset(log, method.config, self._device)
+        self._fingerprint = f"{method.config.digest}/{settings.model_dump_json()}/{chance.seeds}"
 
-    def epoch(self, stage: Stage, state: _State) -> None:
-        number = len(state.progress.epochs) + 1
-        seeds = [self._seed, state.progress.stage, number]
-        torch_seed = int(np.random.default_rng(seeds).integers(2**62))
-        with torch.random.fork_rng():
-            torch.manual_seed(torch_seed)
-            drawn = torch.Generator().manual_seed(torch_seed)
-            loss = self._steps(stage, state, number, (np.random.default_rng(seeds), drawn))
+    @property
+    def facts(self) -> Facts:
+        """What the log says of items."""
+        return self._data.facts
+
+    def trained(self, model: nn.Module, out: Path, seed: int) -> Trained:
+        """``model`` once every stage is over; on disk as well."""
+        state = Standing(model.to(self._device), Progress()).resumed(
+            out / PROGRESS, self._fingerprint
+        )
+        stages = self._method.stages()
+        while state.progress.stage < len(stages):
+            stage = stages[state.progress.stage]
+            if state.progress.is_over(stage, self._settings):
+                state.next_stage()
+            else:
+                self._epoch(stage, state)
+            state.save(out / PROGRESS, self._fingerprint)
+        trained = Trained(self._method, state.model.eval(), self._log.hash, seed)
+        save_checkpoint(out, trained)
+        report = [[asdict(epoch) for epoch in stage] for stage in state.progress.finished]
+        about = {"stages": report, "device": str(self._device)}
+        (out / REPORT).write_text(json.dumps(about, indent=1))
+        return trained
+
+    def _epoch(self, stage: Stage, state: Standing) -> None:
+        number = state.progress.epochs[-1].number + 1 if state.progress.epochs else self._first
+        loss = self._steps_of(stage, state, number) if number else None
         epoch = Epoch(number, loss, self._validate(stage, state.model))
         state.record(epoch)
         self._watcher.on_epoch(stage.name, epoch)
 
+    @property
+    def _first(self) -> int:
+        """Weights that are not new are judged before the first epoch."""
+        return 1 if self._chance.anew else 0
+
+    def _steps_of(self, stage: Stage, state: Standing, number: int) -> float:
+        seeds = [*self._chance.seeds, state.progress.stage, number]
+        torch_seed = int(np.random.default_rng(seeds).integers(2**62))
+        with torch.random.fork_rng():
+            torch.manual_seed(torch_seed)
+            drawn = torch.Generator().manual_seed(torch_seed)
+            return self._steps(stage, state, number, (np.random.default_rng(seeds), drawn))
+
     def _steps(
         self,
         stage: Stage,
-        state: _State,
+        state: Standing,
         number: int,
         chance: tuple[np.random.Generator, torch.Generator],
     ) -> float:
         parameters = list(stage.trainable(state.model))
         optimiser = _optimiser(parameters, self._settings, state.moments)
         losses: list[Tensor] = []
-        if stage.start is not None and number == 1:
+        if stage.start is not None and self._chance.anew and number == 1:
             stage.start(state.model, self._data.sample(chance[0], _SAMPLE))
         state.model.train()
         steps, batches = self._batches(stage, chance[0])
@@ -244,7 +218,7 @@ def _optimiser(
         parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay
     )
     for index, parameter in enumerate(parameters):
-        stored = _part(str(index), moments)
+        stored = part_of(str(index), moments)
         if stored:
             optimiser.state[parameter] = {
                 "step": stored["step"].clone(),
@@ -259,8 +233,3 @@ def _moments(optimiser: torch.optim.Adam, parameters: Iterable[nn.Parameter]) ->
         for index, parameter in enumerate(parameters)
         for name, value in optimiser.state[parameter].items()
     }
-
-
-def _part(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    start = f"{prefix}/"
-    return {name[len(start) :]: t for name, t in tensors.items() if name.startswith(start)}

@@ -5,6 +5,7 @@ learns the second only afterwards. Where nothing was shown, it only learns what 
 """
 
 import asyncio
+import logging
 import os
 import time
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from device_client.channels import OPTIONS
 from device_client.client import DeviceClient
 from device_client.control import Page, Simulation, account
 from device_client.grpc_cloud import GrpcCloud
-from device_client.host import Host, hosted
+from device_client.host import Host, hosted, updated
 from device_client.ledger import DeviceLedger
 from device_client.settings import DeviceSettings
 from protos.v1 import simulation_pb2 as plane
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from protos.v1.simulation_pb2_grpc import SimulationAsyncStub
 
 Clock = Callable[[], float]
+_log = logging.getLogger(__name__)
 _ROUND_BYTES: Final = 256 << 20
 """A round may hold many users' moments; both of its ends are our own processes."""
 _OPTIONS: Final = [
@@ -63,6 +65,20 @@ class Run:
         items = host.scorer.manifest.features.items
         self._catalogue: Int64Array = np.arange(1, items + 1, dtype=np.int64)
 
+    async def obey(self, order: plane.Order) -> None:
+        """Do what is ordered within a run.
+
+        Raises:
+            RunFailed: it is nothing of that kind.
+        """
+        match order.WhichOneof("body"):
+            case "round":
+                await self.play(order.round)
+            case "switch":
+                await self.switch(order.switch.bundle_id)
+            case other:
+                raise RunFailed(f"{other} was ordered in the middle of a run")
+
     async def play(self, part: plane.Round) -> None:
         """Live through a round: users side by side, each user's moments in order."""
         self._cloud.round = part.number
@@ -79,12 +95,28 @@ class Run:
 
         await self._host.side_by_side(play_user, by_user.values())
         await self._simulation.tell(rankings=page.take())
+        if part.hand_over:
+            await self._host.flush()
         spent = self._ledger.payload
         await self._simulation.tell(
             round_done=plane.RoundDone(
                 round=part.number, bytes_up=spent.bytes_up, bytes_down=spent.bytes_down
             )
         )
+
+    async def switch(self, bundle_id: str) -> None:
+        """Run another bundle from now on, or go on with this one where that is no good."""
+        try:
+            await updated(self._host, self._cloud, bundle_id, os.getpid())
+        except ConcertoError as error:
+            _log.warning("bundle %s is not taken over: %s", bundle_id[:12], error)
+        await self.tell_ready()
+
+    async def tell_ready(self) -> None:
+        """Say which bundle is active."""
+        scorer = self._host.scorer
+        ready = plane.Ready(bundle_id=scorer.bundle_id, provider=scorer.provider)
+        await self._simulation.tell(ready=ready)
 
     async def end(self) -> None:
         """Hand over what still waits, and give account."""
@@ -190,14 +222,9 @@ class Agent:
         async with hosted(settings, begin.method, ledger, seed=os.getpid()) as (host, cloud):
             for window in begin.windows:
                 host.device(window.user, window.items, window.profile)
-            scorer = host.scorer
-            await simulation.tell(
-                ready=plane.Ready(bundle_id=scorer.bundle_id, provider=scorer.provider)
-            )
             run = Run(host, cloud, ledger, simulation, self._clock)
-            while (order := await simulation.order()).HasField("round"):
-                await run.play(order.round)
-            if not order.HasField("end"):
-                raise RunFailed(f"{order.WhichOneof('body')} was ordered in the middle of a run")
+            await run.tell_ready()
+            while not (order := await simulation.order()).HasField("end"):
+                await run.obey(order)
             await run.end()
             return await simulation.order()

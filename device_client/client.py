@@ -90,6 +90,23 @@ class DeviceClient:
         self._refreshed_items: Sequence[int] = _NO_ITEMS
         self._rankings = self._spent = self._group = 0
 
+    def switch(self, scorer: Scorer) -> None:
+        """Run another bundle of the same method from the next ranking on.
+
+        Overlays were made for the old one and go. What was learned here stays where the slots are
+        the same ones; the window, and the events that wait for the cloud, stay in any case.
+        """
+        manifest, learner = scorer.manifest, scorer.learner
+        if learner and self._learned and manifest.slot_schema == self._scorer.manifest.slot_schema:
+            self._learned.move(learner)
+        else:
+            user, seed = self._who.user, self._settings.seed
+            self._learned = Learned(learner, user, seed) if learner else None
+        self._who, self._scorer = Identity(self._who.user, scorer.bundle_id), scorer
+        self._rule = self._settings.rule(manifest)
+        self._overlays = Overlays(scorer.bundle_id, manifest.slots, self._rule.max_age)
+        self.forget_overlay()
+
     @property
     def learns(self) -> bool:
         """Whether it trains slots on what its user takes."""

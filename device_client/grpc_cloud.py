@@ -98,13 +98,32 @@ class GrpcCloud:
             CloudUnavailable: nobody answers at the address.
             InputError: the cloud has none of this method.
         """
+        async with aclosing(self._releases(method)) as releases:
+            async for bundle_id in releases:
+                return bundle_id
+        raise CloudUnavailable(f"the cloud at {self._address} does not say what it has released")
+
+    async def announced(self, method: str, bundle_id: str) -> None:
+        """Wait until ``bundle_id`` is what the cloud has released.
+
+        Raises:
+            CloudUnavailable: it was not announced in time, or nobody answers.
+            InputError: the cloud has nothing of this method.
+        """
+        async with aclosing(self._releases(method)) as releases:
+            async for announced in releases:
+                if announced == bundle_id:
+                    return
+        raise CloudUnavailable(f"the cloud at {self._address} does not release {bundle_id[:12]}")
+
+    async def _releases(self, method: str) -> AsyncGenerator[str, None]:
+        """Ids of what is released, then of each release from now on."""
         request = ReleasesRequest(method=method)
         absent = InputError(f"the cloud at {self._address} has released no bundle of {method!r}")
         with translated(self._address, NOT_FOUND=absent):
             async with aclosing(self._stream(self._watch, request)) as releases:
                 async for data in releases:
-                    return Release.FromString(data).bundle_id
-        raise CloudUnavailable(f"the cloud at {self._address} does not say what it has released")
+                    yield Release.FromString(data).bundle_id
 
     async def fetch_bundle(self, bundle_id: str, offset: int) -> AsyncGenerator[Piece, None]:
         """The packed bytes of a bundle, from ``offset`` on.

@@ -45,6 +45,12 @@ class Host:
             self.devices[user] = device
         return device
 
+    def switch(self, scorer: Scorer) -> None:
+        """Let every device run another bundle of the same method; none may be ranking meanwhile."""
+        self.scorer = scorer
+        for device in self.devices.values():
+            device.switch(scorer)
+
     async def flush(self) -> None:
         """Hand over the events of all devices.
 
@@ -90,3 +96,21 @@ async def hosted(
         bundle_id = await cloud.released(method)
         bundle = await BundleCache(settings.bundles, seed).obtain(bundle_id, cloud)
         yield Host(activate(bundle, settings), cloud, settings), cloud
+
+
+async def updated(host: Host, cloud: GrpcCloud, bundle_id: str, seed: int = 0) -> None:
+    """Run ``bundle_id`` once the cloud has announced it; where it is no good, nothing changes.
+
+    Args:
+        host: whose devices change.
+        cloud: theirs.
+        bundle_id: of the same method.
+        seed: spreads the retries of processes.
+
+    Raises:
+        BundleError: the bundle is not there, damaged, or does not work on this device.
+        CloudUnavailable: it was not announced in time.
+    """
+    await cloud.announced(host.scorer.manifest.method, bundle_id)
+    bundle = await BundleCache(host.settings.bundles, seed).obtain(bundle_id, cloud)
+    host.switch(activate(bundle, host.settings))

@@ -3,6 +3,7 @@
 # Shapes: P numbers in all slots together.
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -106,6 +107,12 @@ class Learned:
     def nbytes(self) -> int:
         """Bytes of its vectors."""
         return self._adam.nbytes if self._adam else 0
+
+    def move(self, learner: Learner) -> None:
+        """Go on under another bundle that has the same slots."""
+        self._learner = learner
+        if self.overlay is not None:
+            self.overlay = replace(self.overlay, bundle_id=learner.bundle_id)
 
     def study(self, history: History) -> None:
         """A round of learning, once for each event after which one is due.

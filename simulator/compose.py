@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import reduce
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -16,6 +16,9 @@ from shared_models.contract.errors import BadSetting, InputError, PathMissing, U
 from shared_models.contract.settings import parse_settings
 from simulator.entries import Entry, read_entry
 from simulator.scenario import Scenario, Tree
+
+_OWN_REPLAY: Final = ("replay.round_events", "replay.retrain")
+"""Of how the log is played, what may differ between entries: what is ranked must be the same."""
 
 
 def compose(
@@ -44,10 +47,12 @@ def narrowed(scenario: Scenario, entry: Entry) -> Scenario:
         BadSetting: a value of a wrong type or without sense.
     """
     given = _long_form(parse_settings(entry.assignments))
-    own = ("trunk", "train", "device", "cloud", entry.method)
-    for section in given:
+    own = ("trunk", "train", "device", "cloud", "replay", entry.method)
+    shared = {f"replay.{name}" for name in given.get("replay", {})} - set(_OWN_REPLAY)
+    for section in [*given, *sorted(shared)]:
         if section not in own:
-            raise UnknownName(f"setting of the entry {entry.label!r}", section, own)
+            known = [*own[:4], *_OWN_REPLAY, entry.method]
+            raise UnknownName(f"setting of the entry {entry.label!r}", section, known)
     fields = scenario.model_dump(exclude={"methods", "against", "settings"})
     method = {"methods": [entry.method], "settings": {}}
     if entry.method in scenario.settings:

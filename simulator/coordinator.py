@@ -22,6 +22,7 @@ from protos.v1.simulation_pb2 import (
     Round,
     RoundDone,
     RunDone,
+    Switch,
 )
 from protos.v1.simulation_pb2_grpc import SimulationServicer, add_SimulationServicer_to_server
 from shared_models.contract.errors import PortTaken, RunFailed
@@ -69,6 +70,11 @@ class DeviceLink:
     async def begin(self, begin: Begin) -> Ready:
         """Start a run and wait until its bundle is active."""
         self._orders.put_nowait(Order(begin=begin))
+        return (await self._report("ready")).ready
+
+    async def switch(self, bundle_id: str) -> Ready:
+        """Let its devices run another bundle, and wait until they do or have refused."""
+        self._orders.put_nowait(Order(switch=Switch(bundle_id=bundle_id)))
         return (await self._report("ready")).ready
 
     def play(self, part: Round) -> None:

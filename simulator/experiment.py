@@ -9,7 +9,7 @@ import os
 from dataclasses import dataclass
 
 from device_client.settings import DeviceSettings
-from shared_models.contract.errors import TooSmall
+from shared_models.contract.errors import BadSetting, TooSmall
 from shared_models.contract.settings import validated
 from shared_models.contract.tensors import Int64Array
 from shared_models.logs.moments import FULL, Moments, protocol_name, replay_moments
@@ -21,10 +21,11 @@ from simulator.entries import Entry, read_entry
 from simulator.links import Link, link
 from simulator.meter import Meter
 from simulator.progress import Display
-from simulator.replay import Replay, Rules
+from simulator.replay import Replay
 from simulator.results import Results
+from simulator.rounds import Rules, legs
 from simulator.scenario import Scenario
-from simulator.stage import Run, open_stage
+from simulator.stage import Continual, Run, open_stage
 from simulator.tally import Tally
 from simulator.windows import initial_windows, known_profiles
 
@@ -39,6 +40,7 @@ class Play:
         device: settings of its devices.
         rules: how its replay goes.
         flags: ``path=value`` settings of its serving cloud.
+        recipe: arguments for a cloud that goes on training it.
     """
 
     label: str
@@ -46,6 +48,7 @@ class Play:
     device: DeviceSettings
     rules: Rules
     flags: tuple[str, ...]
+    recipe: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,12 @@ class Plan:
         replay = self.scenario.replay
         name = protocol_name(self.log, replay.candidates, self.scenario.data_seed)
         return name if replay.moments is None else f"{name}; first {len(self.moments)} moments only"
+
+    @property
+    def cuts(self) -> tuple[int, ...]:
+        """Moments from which on an entry may run another bundle."""
+        cut = (legs(self.moments, play.rules) for play in self.plays)
+        return tuple(sorted({leg[0].start for own in cut for leg in own}))
 
     @property
     def cache(self) -> BundleCache:
@@ -87,24 +96,47 @@ def plan(scenario: Scenario) -> Plan:
     moments = replay_moments(log, replay.candidates, data_seed=scenario.data_seed)[: replay.moments]
     if not len(moments):
         raise TooSmall(f"{log.manifest.name}: nobody does anything twice in the test part")
-    whole = replay.candidates == FULL and log.task == "next-item"
-    plays = tuple(
-        Play(
-            own.label,
-            resolved,
-            device,
-            Rules(replay.round_events, whole, device.model_dump_json(exclude_unset=True)),
-            tuple(narrow.cloud_flags),
-        )
-        for own, narrow, resolved, device in checked
-    )
+    plays = tuple(_play(own, log, replay.candidates) for own in checked)
     return Plan(scenario, plays, log, moments, links)
 
 
-def _checked(scenario: Scenario, entry: Entry) -> tuple[Entry, Scenario, Resolved, DeviceSettings]:
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    """An entry whose settings make sense by themselves."""
+
+    label: str
+    scenario: Scenario
+    resolved: Resolved
+    device: DeviceSettings
+
+
+def _checked(scenario: Scenario, entry: Entry) -> _Checked:
     narrow = narrowed(scenario, entry)
     device = validated(DeviceSettings, "device", narrow.device_settings)
-    return entry, narrow, resolve(narrow, entry.method), device
+    return _Checked(entry.label, narrow, resolve(narrow, entry.method), device)
+
+
+def _play(own: _Checked, log: PreparedLog, candidates: str) -> Play:
+    """How ``own`` is played on ``log``.
+
+    Raises:
+        BadSetting: it is to be trained on uploads, and there would be none.
+    """
+    replay, method = own.scenario.replay, own.resolved.method
+    if replay.retrain and log.task != "next-item":
+        raise BadSetting("replay.retrain", f"{log.manifest.name} holds exposures: none goes up")
+    if replay.retrain and not own.resolved.config["uploads"]:
+        raise BadSetting(
+            "replay.retrain", f"devices of {own.label} upload nothing: set {method}.uploads=true"
+        )
+    rules = Rules(
+        replay.round_events,
+        candidates == FULL and log.task == "next-item",
+        own.device.model_dump_json(exclude_unset=True),
+        replay.retrain,
+    )
+    flags, recipe = own.scenario.cloud_flags, own.scenario.recipe
+    return Play(own.label, own.resolved, own.device, rules, tuple(flags), tuple(recipe))
 
 
 async def perform(plan: Plan, display: Display) -> Results:
@@ -114,7 +146,7 @@ async def perform(plan: Plan, display: Display) -> Results:
         RunFailed: a process ended badly; what was measured until then is written.
     """
     trained = await _train(plan, display)
-    results = Results(plan.scenario, plan.protocol, plan.log.users, plan.links)
+    results = Results(plan.scenario, plan.protocol, plan.log.users, plan.links, plan.cuts)
     try:
         await _replay(plan, trained, results, display)
     finally:
@@ -167,6 +199,9 @@ def _run(plan: Plan, play: Play, seed: int, trained: Trained, display: Display) 
     reads_profile = trained.bundle.manifest.features.profile is not None
     profiles = known_profiles(plan.log) if reads_profile else {}
     replay = Replay(plan.moments, windows, trained.bundle, play.rules, on_report, profiles)
+    continual = None
+    if play.rules.retrain:
+        continual = Continual(plan.log.folder, play.recipe, display.say)
     return Run(
         play.label,
         play.resolved,
@@ -174,5 +209,6 @@ def _run(plan: Plan, play: Play, seed: int, trained: Trained, display: Display) 
         trained,
         replay,
         flags=play.flags,
+        continual=continual,
         in_flight=play.device.in_flight,
     )

@@ -78,6 +78,7 @@ class Fleet:
     def __init__(self, logs: Path) -> None:
         self._logs = logs
         self._running: list[Process] = []
+        self._completing: list[Process] = []
 
     async def __aenter__(self) -> Self:
         return self
@@ -131,6 +132,7 @@ class Fleet:
             RunFailed: it ended badly.
         """
         process = self.start(name, module, *arguments)
+        self._completing.append(process)
         try:
             lines = _Tail(process.log)
             while not process.ended:
@@ -141,6 +143,7 @@ class Fleet:
                 yield line
         finally:
             await self.stop(process)
+            self._completing.remove(process)
         if process.popen.returncode:
             raise process.failure()
 
@@ -195,7 +198,7 @@ class Fleet:
 
     def _check(self) -> None:
         for process in self._running:
-            if process.ended:
+            if process.ended and process not in self._completing:
                 raise process.failure()
 
 

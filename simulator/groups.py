@@ -85,6 +85,24 @@ def by_staleness(rankings: pl.DataFrame, users: int) -> tuple[Group, ...]:
     return tuple(_group(ends, part, users) for ends, part in parts.items() if len(part))
 
 
+def by_span(
+    rankings: pl.DataFrame, moment_M: Int64Array, spans: Sequence[tuple[int, int]], users: int
+) -> tuple[Group, ...]:
+    """Rankings by when they were made; a span without any is left out.
+
+    Args:
+        rankings: of one (entry, seed), in order of time, with ``user``, ``scores`` and ``taken``.
+        moment_M: the moment of each of them.
+        spans: first moment, and the first one after the span.
+        users: of the log, U.
+    """
+    parts = {
+        (start, stop - 1): rankings.filter(pl.Series((moment_M >= start) & (moment_M < stop)))
+        for start, stop in spans
+    }
+    return tuple(_group(ends, part, users) for ends, part in parts.items() if len(part))
+
+
 def over_seeds(by_seed: Sequence[Sequence[Group]]) -> list[Json]:
     """The groups of an entry's seeds as rows of ``metrics.json``, means with intervals over users.
 

@@ -78,6 +78,21 @@ class Group(_Part):
     ndcg: Interval = _about("NDCG@10 of these rankings alone.", "0 to 1", alias="ndcg@10")
 
 
+class Span(Group):
+    """Rankings between two moments at which an entry of the run got another bundle."""
+
+    release: NonNegativeInt = _about("Number of the bundle that devices ran, from 0.", "number")
+    bundle_bytes: NonNegativeFloat = _about(
+        "That a device process downloaded for it; 0: it ran the bundle before.", "bytes"
+    )
+    bytes_up_per_rec: NonNegativeFloat | None = _about(
+        "Payload to the cloud by recommendation; null where no round ended there.", "bytes"
+    )
+    bytes_down_per_rec: NonNegativeFloat | None = _about(
+        "Payload from the cloud by recommendation; null where no round ended there.", "bytes"
+    )
+
+
 class Entry(_Part):
     """One entry: a method, or a method with settings of its own."""
 
@@ -114,10 +129,15 @@ class Entry(_Part):
         "bounds null: made without overlay; empty: no overlay in any ranking.",
         "groups",
     )
+    by_release: list[Span] = _about(
+        "Rankings by when they were made, counted in moments of the replay, cut where any entry "
+        "got another bundle; empty: none did.",
+        "spans",
+    )
     sources: dict[str, NonNegativeInt] = _about("What rankings were made with.", "rankings")
     recommendations: NonNegativeInt = _about("Completed rankings of all seeds.", "rankings")
     seeds: list[int] = _about("Model seeds that are counted.", "seeds")
-    bundles: list[str] = _about("SHA-256 of what devices ran, seed by seed.", "hashes")
+    bundles: list[str] = _about("SHA-256 of what devices ran at first, seed by seed.", "hashes")
     complete: bool = _about("Whether the whole log was played.", "yes or no")
 
 

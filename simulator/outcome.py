@@ -2,14 +2,17 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
+import numpy as np
 import polars as pl
 
 from shared_models.contract.metrics import Float64Array, UserMetric, evaluate
 from shared_models.contract.tensors import Float32Array
-from simulator.groups import Group, by_activity, by_staleness
+from simulator.groups import Group, by_activity, by_span, by_staleness
 from simulator.ledger import Ledger
 from simulator.modelled import modelled_of
+from simulator.releases import Delivery, deliveries
 from simulator.replay import Account
 from simulator.split import Split, split_of
 from simulator.stage import Run
@@ -29,6 +32,8 @@ class Outcome:
         metrics: by name.
         by_activity: the same by how active users are.
         by_staleness: the same by how old overlays were.
+        by_release: the same between the moments at which any entry gets another bundle.
+        deliveries: what each of these spans cost.
         sources: how many rankings were made with what.
         asks: rankings for which the cloud was asked, answered or not.
         latencies: float32, measured seconds of each ranking.
@@ -50,6 +55,8 @@ class Outcome:
     metrics: Mapping[str, UserMetric]
     by_activity: tuple[Group, ...]
     by_staleness: tuple[Group, ...]
+    by_release: tuple[Group, ...]
+    deliveries: tuple[Delivery, ...]
     sources: Mapping[str, int]
     asks: int
     latencies: Float32Array
@@ -73,15 +80,17 @@ class Outcome:
         return [kept.count for account in self.accounts for kept in account.done.state_bytes]
 
 
-def outcome_of(run: Run, users: int, rankings: pl.DataFrame) -> Outcome:
+def outcome_of(run: Run, users: int, rankings: pl.DataFrame, cuts: Sequence[int] = (0,)) -> Outcome:
     """What ``run`` found until now, over a log of ``users`` users.
 
     Args:
         run: the run.
         users: of the log.
         rankings: the run's, with the cloud's times.
+        cuts: moments, from 0, from which on an entry may run another bundle.
     """
     tally = run.replay.tally
+    spans = list(pairwise([*cuts, len(tally.ranked)])) if len(cuts) > 1 else []
     return Outcome(
         method=run.label,
         seed=run.seed,
@@ -91,6 +100,8 @@ def outcome_of(run: Run, users: int, rankings: pl.DataFrame) -> Outcome:
         metrics=evaluate(tally.evaluated(), users),
         by_activity=by_activity(rankings, users),
         by_staleness=by_staleness(rankings, users),
+        by_release=by_span(rankings, np.flatnonzero(tally.ranked), spans, users),
+        deliveries=deliveries(run.replay, spans),
         sources=tally.source_counts(),
         asks=tally.asked,
         latencies=tally.seconds[tally.ranked],

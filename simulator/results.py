@@ -28,15 +28,21 @@ class Results:
         protocol: how the figures are taken.
         users: users of the log, U.
         links: over which latency is modelled.
+        cuts: moments, from 0, from which on an entry may run another bundle.
     """
 
     def __init__(
-        self, scenario: Scenario, protocol: str, users: int, links: Sequence[Link] = ()
+        self,
+        scenario: Scenario,
+        protocol: str,
+        users: int,
+        links: Sequence[Link] = (),
+        cuts: Sequence[int] = (0,),
     ) -> None:
         self.folder = scenario.folder
         self._files = Folder(scenario.folder)
         self._scenario, self._protocol, self._users = scenario, protocol, users
-        self._links = links
+        self._links, self._cuts = links, cuts
         self._outcomes: list[Outcome] = []
 
     @property
@@ -52,7 +58,7 @@ class Results:
         rankings = with_cloud_times(tally.frame(), run.cloud.exchanges if run.cloud else None)
         entries, seed = np.flatnonzero(tally.ranked), self._scenario.data_seed
         rankings = with_modelled(rankings, entries, self._links, seed)
-        outcome = outcome_of(run, self._users, rankings)
+        outcome = outcome_of(run, self._users, rankings, self._cuts)
         self._outcomes.append(outcome)
         whose = {"entry": outcome.method, "seed": str(outcome.seed)}
         name = rankings_name(outcome.method, outcome.seed)

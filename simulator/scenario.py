@@ -50,6 +50,11 @@ class ReplaySettings(_Settings):
     candidates: Literal["shortlist-100", "full"] = Field(
         "shortlist-100", description="The true item and 99 never-touched ones, or the catalogue."
     )
+    retrain: Count | None = Field(
+        None,
+        description="Rounds after which the cloud trains on what was uploaded and releases that, "
+        "again and again.",
+    )
     moments: Count | None = Field(None, description="Play only the first so many; for quick looks.")
 
 
@@ -125,6 +130,12 @@ class Scenario(_Settings):
     def cloud_flags(self) -> list[str]:
         """The ``path=value`` settings of the serving cloud."""
         return _assignments(self.cloud)
+
+    @property
+    def recipe(self) -> list[str]:
+        """The arguments of a cloud that goes on training."""
+        assignments = _assignments({"train": self.train})
+        return [part for text in assignments for part in ("--set", text)]
 
     def cloud_settings(self, method: str) -> list[str]:
         """The ``path=value`` settings that the cloud must check and use for ``method``."""

@@ -5,11 +5,13 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
-from simulator.cache import CLOUD, Resolved, Trained
+from shared_models.contract.bundle import Bundle, BundleStore
+from simulator.cache import CLOUD, Resolved, Say, Trained
 from simulator.coordinator import Coordinator, DeviceLink
 from simulator.entries import slug
 from simulator.fleet import Fleet, Process
@@ -21,6 +23,23 @@ DEVICE: Final = "device_client.cli"
 SHAPER: Final = "simulator.cli"
 _ANY_PORT: Final = "127.0.0.1:0"
 _READY_S: Final = 120.0
+_JOURNAL: Final = "journal.sqlite"
+_BUNDLES: Final = "bundles"
+
+
+@dataclass(frozen=True, slots=True)
+class Continual:
+    """How a run's cloud goes on training in mid-replay.
+
+    Attributes:
+        log: folder of the prepared log that the first bundle was trained on.
+        recipe: arguments of ``concerto-cloud retrain`` that say how.
+        say: hears how it goes.
+    """
+
+    log: Path
+    recipe: Sequence[str]
+    say: Say
 
 
 @dataclass(slots=True)
@@ -30,6 +49,7 @@ class Run:
     Attributes:
         label: of the entry.
         flags: ``path=value`` settings of the serving cloud.
+        continual: how its cloud goes on training, where the replay wants that.
         accounts: empty as long as the replay has not come to its end.
         cloud: the cloud's own account; None where it left none.
         in_flight: most asks that a device process has under way.
@@ -42,6 +62,7 @@ class Run:
     trained: Trained
     replay: Replay
     flags: Sequence[str] = ()
+    continual: Continual | None = None
     accounts: Sequence[Account] = ()
     cloud: CloudAccount | None = None
     in_flight: int = 64
@@ -108,7 +129,8 @@ class Stage:
         if not self._links:
             await self._gather()
         start = self._clock()
-        run.accounts = await self._fleet.while_alive(run.replay.play(self._links))
+        go_on = partial(self._retrain, run, run.continual) if run.continual else None
+        run.accounts = await self._fleet.while_alive(run.replay.play(self._links, go_on))
         run.seconds = self._clock() - start
         self.clouds[cloud.pid] = cloud.resident_bytes
         await self._fleet.stop(cloud)
@@ -122,18 +144,46 @@ class Stage:
         for process in self._devices:
             await self._fleet.ended(process)
 
+    async def _retrain(self, run: Run, how: Continual) -> Bundle:
+        """Train on what was uploaded; what is released then, the cloud announces by itself."""
+        folder, method = self._own(run), run.resolved.method
+        name = f"retrain-{run.name}-{len(run.replay.releases)}"
+        places = {
+            "--bundles": folder / _BUNDLES,
+            "--journal": folder / _JOURNAL,
+            "--log": how.log,
+            "--out": folder / f"retrain-{len(run.replay.releases)}",
+        }
+        options = [part for option, path in places.items() for part in (option, str(path))]
+        work = self._fleet.complete(
+            name, CLOUD, "retrain", "--method", method, *options, *how.recipe
+        )
+        async for line in work:
+            if line.startswith(run.resolved.title(run.seed)):
+                how.say(line)
+        store = BundleStore(folder / _BUNDLES)
+        return store.get(store.released()[method])
+
+    def _own(self, run: Run) -> Path:
+        """Where the cloud of ``run`` keeps what it is told and what it learns from that."""
+        return self._scenario.folder / "journals" / run.name
+
     async def _serve(self, run: Run, ledger: Path) -> Process:
-        journal = self._scenario.folder / "journals" / run.name / "journal.sqlite"
+        journal = self._own(run) / _JOURNAL
         # What an earlier run stored is not this one's past.
         shutil.rmtree(journal.parent, ignore_errors=True)
         ledger.unlink(missing_ok=True)
         journal.parent.mkdir(parents=True)
+        bundles = run.trained.bundles
+        if run.continual:
+            # Other runs begin with the same bundle, and not with what follows it in this one.
+            bundles = shutil.copytree(bundles, journal.parent / _BUNDLES)
         cloud = self._fleet.start(
             f"cloud-{run.name}",
             CLOUD,
             "serve",
             "--bundles",
-            str(run.trained.bundles),
+            str(bundles),
             "--listen",
             self._cloud_address,
             "--journal",

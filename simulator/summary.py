@@ -24,6 +24,7 @@ from shared_models.contract.traffic import APART, PAYLOAD
 from simulator.groups import over_seeds
 from simulator.ledger import Bytes
 from simulator.outcome import Outcome, connections_of, ledger_of
+from simulator.releases import over_runs
 from simulator.split import Split
 
 SHOWN: Final = {"AUC": "auc", "GAUC": "gauc", "HR@10": "hr@10", "NDCG@10": "ndcg@10"}
@@ -118,6 +119,7 @@ def _method(runs: Sequence[Outcome]) -> Json:
         "state_bytes_per_device": _state(runs),
         "by_activity": over_seeds([run.by_activity for run in runs]),
         "by_staleness": over_seeds([run.by_staleness for run in runs]),
+        "by_release": over_runs([run.by_release for run in runs], [run.deliveries for run in runs]),
         "sources": {name: sum(run.sources[name] for run in runs) for name in runs[0].sources},
         "recommendations": sum(run.recommendations for run in runs),
         "seeds": [run.seed for run in runs],

@@ -101,11 +101,6 @@ class Tally:
             facts[about] = np.fromiter(told, facts.dtype)
         return about
 
-    def rows(self, moment: int) -> slice:
-        """Where in `scores` the candidates of a moment lie."""
-        stop = int(self._ends[moment])
-        return slice(stop - int(self._moments.sizes[moment]), stop)
-
     def evaluated(self) -> Ranked:
         """Every ranked moment with its scores, in order of time, as metrics want them."""
         log = self._moments

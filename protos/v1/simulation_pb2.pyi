@@ -101,7 +101,7 @@ class Report(_message.Message):
 
     @_builtins.property
     def ready(self) -> Global___Ready:
-        """The bundle of the present run is active."""
+        """A bundle is active: the run's first one, or another one after it."""
 
     @_builtins.property
     def rankings(self) -> Global___Rankings:
@@ -170,7 +170,7 @@ class Ready(_message.Message):
     BUNDLE_ID_FIELD_NUMBER: _builtins.int
     PROVIDER_FIELD_NUMBER: _builtins.int
     bundle_id: _builtins.str
-    """Bundle that it activated."""
+    """Bundle that is active."""
     provider: _builtins.str
     """Execution provider of onnxruntime in use."""
     def __init__(
@@ -527,6 +527,7 @@ class Order(_message.Message):
     ROUND_FIELD_NUMBER: _builtins.int
     END_FIELD_NUMBER: _builtins.int
     LEAVE_FIELD_NUMBER: _builtins.int
+    SWITCH_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def begin(self) -> Global___Begin:
         """Begin a run: fetch the bundle, take users."""
@@ -543,6 +544,10 @@ class Order(_message.Message):
     def leave(self) -> Global___Leave:
         """Leave."""
 
+    @_builtins.property
+    def switch(self) -> Global___Switch:
+        """Run another bundle from the next round on; answered with what is active then."""
+
     def __init__(
         self,
         *,
@@ -550,12 +555,13 @@ class Order(_message.Message):
         round: Global___Round | None = ...,
         end: Global___End | None = ...,
         leave: Global___Leave | None = ...,
+        switch: Global___Switch | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["begin", b"begin", "body", b"body", "end", b"end", "leave", b"leave", "round", b"round"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["begin", b"begin", "body", b"body", "end", b"end", "leave", b"leave", "round", b"round", "switch", b"switch"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["begin", b"begin", "body", b"body", "end", b"end", "leave", b"leave", "round", b"round"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["begin", b"begin", "body", b"body", "end", b"end", "leave", b"leave", "round", b"round", "switch", b"switch"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["begin", "round", "end", "leave"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["begin", "round", "end", "leave", "switch"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
@@ -635,8 +641,11 @@ class Round(_message.Message):
 
     NUMBER_FIELD_NUMBER: _builtins.int
     MOMENTS_FIELD_NUMBER: _builtins.int
+    HAND_OVER_FIELD_NUMBER: _builtins.int
     number: _builtins.int
     """Number, from 1."""
+    hand_over: _builtins.bool
+    """Every event that waits for the cloud is there before the round is done."""
     @_builtins.property
     def moments(self) -> _containers.RepeatedCompositeFieldContainer[Global___Moment]:
         """Moments in each user's order of time."""
@@ -646,10 +655,11 @@ class Round(_message.Message):
         *,
         number: _builtins.int = ...,
         moments: _abc.Iterable[Global___Moment] | None = ...,
+        hand_over: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["moments", b"moments", "number", b"number"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hand_over", b"hand_over", "moments", b"moments", "number", b"number"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -698,6 +708,28 @@ class Moment(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Moment: _TypeAlias = Moment  # noqa: Y015
+
+@_typing.final
+class Switch(_message.Message):
+    """Changes the bundle between two rounds."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BUNDLE_ID_FIELD_NUMBER: _builtins.int
+    bundle_id: _builtins.str
+    """What the cloud has released, or is about to."""
+    def __init__(
+        self,
+        *,
+        bundle_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_id", b"bundle_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Switch: _TypeAlias = Switch  # noqa: Y015
 
 @_typing.final
 class End(_message.Message):

@@ -54,6 +54,10 @@ class LogManifest(BaseModel):
     hash: str = Field(description="SHA-256 over the content, wherever and however it is stored.")
 
 
+ABOUT_FIELDS: Final = frozenset({"name", "task", "split", "leaks", "truth"})
+"""What a log's writer says of it; all else is counted."""
+
+
 class PreparedLog:
     """A prepared log on disk; frames are read when they are first needed."""
 

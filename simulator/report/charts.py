@@ -93,6 +93,43 @@ def by_age(rows: Rows, accuracy: str, groups: Sequence[str]) -> Spec:
     return chart(rows, [line, *points], height=280)
 
 
+def by_time(rows: Rows, accuracy: str) -> Spec:
+    """Accuracy over the replay, a line for each entry; a step where it got another bundle.
+
+    Args:
+        rows: ``at``, the middle of a span in moments, ``mean``, ``low``, ``high``, ``group``,
+            ``release``, ``recommendations``.
+        accuracy: its name.
+    """
+    title = "moments of the replay, spans between releases"
+    return _lines(rows, {"field": "at", "title": title}, accuracy, "number")
+
+
+def by_round(rows: Rows, accuracy: str) -> Spec:
+    """Accuracy by the length of a round, a line for entries that differ in nothing else.
+
+    Args:
+        rows: ``round_events``, ``family``, ``mean``, ``low``, ``high``, ``group``,
+            ``recommendations``.
+        accuracy: its name.
+    """
+    scale = {"type": "log", "nice": False, "padding": 16}
+    x = {"field": "round_events", "title": "moments in a round (log)", "scale": scale}
+    return _lines(rows, x, accuracy, "family")
+
+
+def _lines(rows: Rows, x: Spec, accuracy: str, joined: str) -> Spec:
+    """Estimates along a quantity; those with the same value of ``joined`` are joined."""
+    spread = {"type": "quantitative", "axis": {"grid": False}, "scale": {"padding": 16}}
+    place = {"x": {**spread, **x}, "y": accuracy_axis(accuracy)}
+    colour = by_entry(rows) if joined == "number" else {"value": "var(--soft)"}
+    line = {
+        "mark": {"type": "line", "strokeWidth": 1.5},
+        "encoding": {**place, "color": colour, "detail": {"field": joined}},
+    }
+    return chart(rows, [line, *estimates(rows, place, "y", _group_tips(accuracy))], height=280)
+
+
 def distribution(rows: Rows) -> Spec:
     """Share of rankings done by then, a line for each entry, numbered once.
 

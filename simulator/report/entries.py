@@ -1,9 +1,15 @@
 """What a run compares: its entries, numbered, with what is known of each."""
 
 from dataclasses import dataclass
+from typing import Final
 
+from simulator.entries import Entry as Played
+from simulator.entries import read_entry
 from simulator.report.figures import MODELLED, links
 from simulator.report.run_data import Json, RunData
+from simulator.scenario import ReplaySettings
+
+_ROUND: Final = "replay.round_events="
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,12 +21,16 @@ class Entry:
         label: its name.
         found: what ``metrics.json`` says of it.
         modelled: by link, modelled ms that half and that 95 % of its rankings took at most.
+        round_events: moments in a round of its replay.
+        family: what it is besides; entries of a family differ in their rounds alone.
     """
 
     number: int
     label: str
     found: Json
     modelled: dict[str, Json]
+    round_events: int
+    family: str
 
     @property
     def bytes_per_rec(self) -> float | None:
@@ -33,9 +43,19 @@ def entries(run: RunData) -> list[Entry]:
     """What was played, in its order; the first one is what the others are held against."""
     methods = run.metrics["methods"]
     return [
-        Entry(number, label, methods[label], _modelled(run, label))
+        Entry(number, label, methods[label], _modelled(run, label), *_rounds(run, label))
         for number, label in enumerate(run.entries, 1)
     ]
+
+
+def _rounds(run: RunData, label: str) -> tuple[int, str]:
+    """Moments in a round of an entry, and what it is besides."""
+    length = run.scenario.get("replay", {}).get("round_events", ReplaySettings().round_events)
+    played = [read_entry(text) for text in run.scenario.get("methods", ())]
+    entry = next((own for own in played if own.label == label), Played(label, label))
+    others = [text for text in entry.assignments if not text.startswith(_ROUND)]
+    own = [text.removeprefix(_ROUND) for text in entry.assignments if text.startswith(_ROUND)]
+    return int(own[-1]) if own else length, ",".join([entry.method, *sorted(others)])
 
 
 def _modelled(run: RunData, label: str) -> dict[str, Json]:

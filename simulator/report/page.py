@@ -73,6 +73,8 @@ def _charts(run: RunData, shown: Sequence[Entry]) -> dict[str, list[sections.Cha
         "latency": sections.trade_of_latency,
         "activity": sections.by_activity,
         "staleness": sections.by_staleness,
+        "releases": sections.by_release,
+        "rounds": sections.by_round,
     }
     charts = {name: list(make(shown)) for name, make in of_metrics.items()}
     if len(run.rankings):

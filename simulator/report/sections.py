@@ -35,7 +35,17 @@ AGE: Final = (
     "A line that falls to the right says what it costs to believe old parameters. Each age holds "
     "other rankings, so small steps may come from these."
 )
+RELEASES: Final = (
+    "Each point is a span between two moments at which an entry got another bundle; entries that "
+    "keep theirs are cut at the same moments. Compare entries within a span: other spans hold "
+    "other rankings."
+)
+ROUNDS: Final = (
+    "What a device tells the cloud reaches other users at the next round: the further right, the "
+    "older is what the cloud knows of them. A line joins entries that differ in nothing else."
+)
 WHOLE: Final = "The length is the mean time of a ranking on this machine, in its parts."
+_SEVERAL: Final = 2
 UNTOLD: Final = " The cloud did not tell its own times: transfer holds the whole exchange."
 SPAN: Final = f"The height is the payload within a {figures.BINS}th of the replay's virtual time."
 SHARES: Final = "Each bar is all rankings of an entry, of all seeds together."
@@ -141,6 +151,39 @@ def by_staleness(shown: Sequence[Entry]) -> Iterator[Chart]:
             yield Chart(f"age-{metric}", f"{accuracy} by age of parameters", AGE, spec)
 
 
+def by_release(shown: Sequence[Entry]) -> Iterator[Chart]:
+    """Accuracy over the replay, where entries got other bundles in the middle of it."""
+    for accuracy, metric in ACCURACIES.items():
+        rows, _ = _grouped(shown, "by_release", metric, "at_most", "release")
+        for row in rows:
+            row["at"] = (row["least"] + row.pop("at_most")) / 2
+            row["group"] = f"release {row['release']}, moments {row['group']}"
+        if rows:
+            spec, title = charts.by_time(rows, accuracy), f"{accuracy} from release to release"
+            yield Chart(f"release-{metric}", title, RELEASES, spec)
+
+
+def by_round(shown: Sequence[Entry]) -> Iterator[Chart]:
+    """Accuracy by the length of a round, where entries differ in it."""
+    if len({entry.round_events for entry in shown}) < _SEVERAL:
+        return
+    for accuracy, metric in ACCURACIES.items():
+        rows = [
+            {
+                **_row(entry),
+                **_ends(entry.found[metric]),
+                "group": f"{entry.round_events:,} moments a round",
+                "round_events": entry.round_events,
+                "family": entry.family,
+                "recommendations": entry.found["recommendations"],
+            }
+            for entry in shown
+            if entry.found[metric]["mean"] is not None
+        ]
+        spec, title = charts.by_round(rows, accuracy), f"{accuracy} by the length of a round"
+        yield Chart(f"round-{metric}", title, ROUNDS, spec)
+
+
 def provenance(rankings: pl.DataFrame, shown: Sequence[Entry]) -> Iterator[Chart]:
     """What rankings were made with, and what devices decided."""
     told = (
@@ -186,8 +229,10 @@ def _undominated(rows: Iterable[Json]) -> list[Json]:
     return ordered
 
 
-def _grouped(shown: Sequence[Entry], groups: str, metric: str) -> tuple[list[Json], list[str]]:
-    """Rows of the groups, and the groups' names in order."""
+def _grouped(
+    shown: Sequence[Entry], groups: str, metric: str, *besides: str
+) -> tuple[list[Json], list[str]]:
+    """Rows of the groups with what else they hold, and the groups' names in order."""
     rows = [
         {
             **_row(entry),
@@ -195,6 +240,7 @@ def _grouped(shown: Sequence[Entry], groups: str, metric: str) -> tuple[list[Jso
             "group": bounds(found),
             "least": found["at_least"],
             "recommendations": found["recommendations"],
+            **{name: found[name] for name in besides},
         }
         for entry in shown
         for found in entry.found.get(groups, ())

@@ -9,7 +9,7 @@ from shared_models.contract.traffic import PAYLOAD
 from simulator.report import figures
 from simulator.report.entries import Entry
 from simulator.report.run_data import Json, RunData
-from simulator.report.texts import MISSING, difference, estimate, milliseconds, size
+from simulator.report.texts import MISSING, bounds, difference, estimate, milliseconds, size
 from simulator.summary import SHOWN
 
 ACCURACY_HEAD: Final = (*SHOWN, "up/rec", "down/rec", "p95 measured")
@@ -71,6 +71,25 @@ def traffic(run: RunData, shown: Sequence[Entry]) -> list[Json]:
     return sorted(rows, key=lambda row: row["entry"].number)
 
 
+def releases(shown: Sequence[Entry]) -> list[Json]:
+    """What each entry reached and cost between releases; empty where nobody got another bundle."""
+    return [
+        {
+            "entry": entry,
+            "span": bounds(found),
+            "release": found["release"],
+            "cells": [_ranged(found["auc"]), _ranged(found["ndcg@10"])],
+            "costs": [
+                size(found["bytes_up_per_rec"]),
+                size(found["bytes_down_per_rec"]),
+                size(found["bundle_bytes"]) if found["bundle_bytes"] else MISSING,
+            ],
+        }
+        for entry in shown
+        for found in entry.found.get("by_release", ())
+    ]
+
+
 def learning(run: RunData, shown: Sequence[Entry]) -> list[Json]:
     """Cost of learning on devices; empty where nothing learns."""
     if "learning_seconds" not in run.rankings.columns:
@@ -103,6 +122,10 @@ def _bytes(row: Json, by_label: dict[str, Entry]) -> list[str]:
         return [*map(size, total), MISSING, MISSING]
     count = by_label[row["method"]].found["recommendations"]
     return [*map(size, total), *(size(number / count) for number in total)]
+
+
+def _ranged(found: Json) -> tuple[str, str]:
+    return estimate({**found, "sd": None})
 
 
 def _told(entry: Entry) -> list[str]:

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from cloud_server.checkpoints import load_checkpoint, read_tensors, write_tensors
 from cloud_server.dataset import Behaviour, Dataset, Negatives
 from cloud_server.recipe import TrainSettings
-from cloud_server.train import PROGRESS, Epoch, Progress, train
+from cloud_server.standing import Epoch, Progress
+from cloud_server.train import PROGRESS, train
 from shared_models.catalog import load_method, resolve
 from shared_models.contract.errors import BadLog, PathMissing, RunFailed
 from shared_models.logs.prepare import prepare

@@ -238,9 +238,11 @@ class LoopbackCloud(CollaborationServicer):
         flips: how many of the next downloads carry a wrong byte.
         fault: what refreshes are answered with instead of an overlay.
         stall: while true, refreshes are never answered.
+        releases: what is announced after the first bundle, one after the other.
     """
 
-    def __init__(self, bundle: Bundle) -> None:
+    def __init__(self, bundle: Bundle, releases: Sequence[Bundle] = ()) -> None:
+        self.releases = releases
         self.bundle, self.packed = bundle, pack(bundle)
         assert unpack(self.packed, bundle.id).id == bundle.id
         self.hellos: list[wire.Ask] = []
@@ -297,10 +299,11 @@ class LoopbackCloud(CollaborationServicer):
     async def FetchBundle(  # noqa: N802
         self, request: wire.BundleRequest, context: Any
     ) -> AsyncIterator[wire.Chunk]:
-        if request.id != self.bundle.id:
+        bundles = {bundle.id: bundle for bundle in (self.bundle, *self.releases)}
+        if request.id not in bundles:
             await context.abort(grpc.StatusCode.NOT_FOUND, "There is no such bundle.")
         self.offsets.append(request.offset)
-        data = bytearray(self.packed)
+        data = bytearray(pack(bundles[request.id]))
         if self.flips:
             self.flips -= 1
             data[len(data) // 2] ^= 1
@@ -316,7 +319,8 @@ class LoopbackCloud(CollaborationServicer):
     ) -> AsyncIterator[wire.Release]:
         if request.method not in ("", self.bundle.manifest.method):
             await context.abort(grpc.StatusCode.NOT_FOUND, "No such method.")
-        yield wire.Release(method=self.bundle.manifest.method, bundle_id=self.bundle.id)
+        for bundle in (self.bundle, *self.releases):
+            yield wire.Release(method=self.bundle.manifest.method, bundle_id=bundle.id)
         await asyncio.sleep(60)
 
 

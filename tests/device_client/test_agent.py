@@ -77,11 +77,17 @@ def round_of(number: int, *moments: plane.Moment) -> plane.Order:
     return plane.Order(round=plane.Round(number=number, moments=moments))
 
 
+def switch_to(bundle: Bundle) -> plane.Order:
+    return plane.Order(switch=plane.Switch(bundle_id=bundle.id))
+
+
 END, LEAVE = plane.Order(end=plane.End()), plane.Order(leave=plane.Leave())
 
 
-async def follow(script: Script, bundle: Bundle, settings: DeviceSettings) -> LoopbackCloud:
-    servicer = LoopbackCloud(bundle)
+async def follow(
+    script: Script, bundle: Bundle, settings: DeviceSettings, *releases: Bundle
+) -> LoopbackCloud:
+    servicer = LoopbackCloud(bundle, releases)
     async with serving(servicer) as cloud, simulating(script) as address:
         here = settings.model_copy(update={"cloud": cloud})
         async with asyncio.timeout(30):
@@ -250,3 +256,58 @@ async def test_a_missing_simulation_is_named(settings: DeviceSettings) -> None:
 
     with pytest.raises(InputError, match=r"no simulation answers at 127\.0\.0\.1:1"):
         await Agent(hurried, "127.0.0.1:1").follow()
+
+
+async def test_devices_run_the_next_bundle_from_the_next_round_on(
+    bundle: Bundle, settings: DeviceSettings
+) -> None:
+    other = build_bundle(refresh={"rule": "never"})
+    rounds = [round_of(1, moment(0, 1, [3], (3,))), round_of(2, moment(0, 1, [4], (4,)))]
+    script = Script(begin(windows={1: [2]}), rounds[0], switch_to(other), rounds[1], END, LEAVE)
+
+    servicer = await follow(script, bundle, settings, other)
+
+    assert [ready.bundle_id for ready in script.said("ready")] == [bundle.id, other.id]
+    sources = [list(page.sources) for page in script.said("rankings")]
+    assert sources == [[plane.SOURCE_OVERLAY], [plane.SOURCE_DEFAULT_WEIGHTS]]
+    assert len(servicer.asks) == 1
+
+
+async def test_a_bundle_that_does_not_work_here_is_not_taken_over(
+    bundle: Bundle, settings: DeviceSettings, caplog: pytest.LogCaptureFixture
+) -> None:
+    bad = build_bundle(graph=b"\x00junk" * 50)
+    script = Script(
+        begin(windows={1: [2]}), switch_to(bad), round_of(1, moment(0, 1, [3])), END, LEAVE
+    )
+
+    await follow(script, bundle, settings, bad)
+
+    assert [ready.bundle_id for ready in script.said("ready")] == [bundle.id, bundle.id]
+    assert list(script.said("rankings")[0].sources) == [plane.SOURCE_OVERLAY]
+    assert f"bundle {bad.id[:12]} is not taken over" in caplog.text
+
+
+async def test_a_bundle_that_is_never_announced_is_not_waited_for_for_ever(
+    bundle: Bundle, settings: DeviceSettings
+) -> None:
+    hasty = settings.model_copy(update={"connect_s": 0.5})
+    script = Script(begin(), switch_to(build_bundle(uploads=True)), END, LEAVE)
+
+    await follow(script, bundle, hasty)
+
+    assert [ready.bundle_id for ready in script.said("ready")] == [bundle.id, bundle.id]
+
+
+async def test_a_round_ends_with_nothing_left_to_hand_over_where_that_is_wanted(
+    settings: DeviceSettings,
+) -> None:
+    part = plane.Round(number=1, moments=[moment(0, 1, [3], (4, 5))], hand_over=True)
+    script = Script(begin(), plane.Order(round=part), END, LEAVE)
+
+    servicer = await follow(script, build_bundle(uploads=True), settings)
+
+    assert [ask.round for ask in servicer.asks if ask.HasField("upload")] == [1]
+    assert script.said("round_done")[0].bytes_up == servicer.sizes["upload"][0] + sum(
+        servicer.sizes["refresh"][:1]
+    )

@@ -624,3 +624,47 @@ async def test_a_device_feeds_its_user_s_profile(
     await device.rank(CANDIDATES)
 
     assert fed == [[[0, 0, 0]], [[4, 0, 2]]]
+
+
+async def test_another_bundle_ranks_with_its_own_weights_and_overlays_of_the_old_one_go(
+    scorer: Scorer, settings: DeviceSettings, cloud: FakeCloud
+) -> None:
+    device = DeviceClient(1, scorer, cloud, settings, [1, 2])
+    await device.rank([3, 4])
+    other = build_bundle(config={"release": 2})
+    cloud.away = True
+
+    device.switch(Scorer(other))
+    ranking = await device.rank([3, 4])
+
+    assert ranking.bundle_id == other.id
+    assert ranking.source is Source.DEFAULT_WEIGHTS
+    np.testing.assert_allclose(ranking.scores, expected_scores([1, 2], [3, 4]), atol=1e-5)
+
+
+async def test_a_bundle_that_follows_another_is_asked_about_at_once(
+    scorer: Scorer, settings: DeviceSettings, cloud: FakeCloud
+) -> None:
+    device = DeviceClient(1, scorer, cloud, with_rule(settings, rule="every-n", every=50), [1, 2])
+    await device.rank([3, 4])
+    cloud.bundle = other = build_bundle(config={"release": 2})
+
+    device.switch(Scorer(other))
+    ranking = await device.rank([3, 4])
+
+    assert ranking.source is Source.OVERLAY
+    assert len(cloud.refreshes) == 2
+
+
+async def test_events_that_wait_go_up_under_the_next_bundle(settings: DeviceSettings) -> None:
+    uploads = Uploads(settings, upload_batch=4)
+    await uploads.observe(1, 2, 3, 4, 5)
+    uploads.cloud.bundle = build_bundle(
+        uploads=True, refresh={"rule": "never"}, config={"release": 2}
+    )
+
+    uploads.device.switch(Scorer(uploads.cloud.bundle))
+    await uploads.observe(6)
+    await uploads.device.flush()
+
+    assert uploads.cloud.journal[1] == [1, 2, 3, 4, 5, 6]

@@ -288,3 +288,35 @@ def test_junk_instead_of_a_gradient_is_refused(settings: DeviceSettings) -> None
 def test_a_bundle_that_is_to_learn_without_a_gradient_is_refused(settings: DeviceSettings) -> None:
     with pytest.raises(BundleRefused, match="without a graph 'grad'"):
         activate(build_bundle(learning={"rate": 0.1}), settings)
+
+
+async def test_what_was_learned_stays_under_a_bundle_with_the_same_slots(
+    settings: DeviceSettings,
+) -> None:
+    device = device_of(settings, items=(1, 2))
+    await live(device, 3, 4)
+    before = (await device.rank(CANDIDATES)).scores
+    other = Scorer(build_learning_bundle(rate=0.01))
+
+    device.switch(other)
+    ranking = await device.rank(CANDIDATES)
+    await live(device, 5)
+
+    assert ranking.bundle_id == other.bundle_id
+    assert ranking.source is Source.LEARNED_WEIGHTS
+    assert ranking.scores.tobytes() == before.tobytes()
+    assert device._learned._adam.steps == 3
+    assert device._learned.overlay.bundle_id == other.bundle_id
+
+
+async def test_a_bundle_that_learns_nothing_forgets_what_was_learned(
+    settings: DeviceSettings,
+) -> None:
+    device = device_of(settings, items=(1, 2))
+    await live(device, 3, 4)
+
+    device.switch(Scorer(build_bundle(uplink=None)))
+    ranking = await device.rank(CANDIDATES)
+
+    assert not device.learns
+    np.testing.assert_allclose(ranking.scores, expected_scores([1, 2, 3, 4], CANDIDATES), atol=1e-5)

@@ -46,6 +46,17 @@ CASES: dict[str, tuple[Case, str]] = {
     "binary junk": (junk, "junk.csv"),
     "unknown log": (lambda _: ["--log", "movielens-100"], "did you mean 'movielens-100k'"),
     "unknown method": (given("--method", "duett"), "did you mean 'duet'"),
+    "retraining on nothing": (
+        given("--method", "base", "--set", "replay.retrain=2"),
+        "base.uploads=true",
+    ),
+    "retraining on exposures": (
+        lambda _: [
+            *("--log", "synthetic-trend", "--method", "base"),
+            *("--set", "base.uploads=true", "--set", "replay.retrain=2"),
+        ],
+        "holds exposures",
+    ),
     "unknown trunk": (given("--trunk", "sasrek"), "did you mean 'sasrec'"),
     "unknown split": (given("--split", "user-tale"), "user-tail"),
     "unknown setting": (given("--set", "train.epoch=3"), "did you mean 'train.epochs'"),

@@ -19,7 +19,8 @@ from shared_models.logs.moments import Moments
 from shared_models.method import Personalization, Uplinks
 from simulator.coordinator import Coordinator
 from simulator.fleet import Fleet
-from simulator.replay import Account, Replay, Rules
+from simulator.replay import Account, Replay
+from simulator.rounds import Rules
 from simulator.stage import DEVICE
 from simulator.tally import Tally
 from simulator.wire import (

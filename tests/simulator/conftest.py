@@ -48,12 +48,12 @@ def make_moments(moments: int = MOMENTS, users: int = USERS, seed: int = 0) -> M
     return Moments(user, np.arange(moments, dtype=float), seq, sizes, candidates, labels)
 
 
-def make_bundle(*, cross_user: bool = False) -> Bundle:
+def make_bundle(*, cross_user: bool = False, release: int = 0) -> Bundle:
     """A bundle that no fake opens."""
     features = {"items": ITEMS, "window": 4}
     manifest = {
         "method": "fake",
-        "config": {},
+        "config": {"release": release} if release else {},
         "log_hash": "0",
         "features": features,
         "graphs": {},
@@ -77,6 +77,9 @@ class FakeDevices:
     hangs: bool = False
     seen: dict[int, list[int]] = field(default_factory=dict)
     rounds: list[int] = field(default_factory=list)
+    handed_over: list[int] = field(default_factory=list)
+    switches: list[str] = field(default_factory=list)
+    is_stubborn: bool = False
     settings: str = ""
 
     async def run(self, address: str, on_round: Callable[["FakeDevices", int], None]) -> None:
@@ -100,6 +103,10 @@ class FakeDevices:
             case "round":
                 on_round(self, order.round.number)
                 return self._play(order.round)
+            case "switch":
+                self.switches.append(order.switch.bundle_id)
+                active = self.bundle_id if self.is_stubborn else order.switch.bundle_id
+                return [Report(ready=Ready(bundle_id=active, provider="FakeProvider"))]
             case "end":
                 return [Report(run_done=self._done())]
             case _:
@@ -114,13 +121,15 @@ class FakeDevices:
         if part.number == self.dies_in_round:
             raise asyncio.CancelledError
         self.rounds.append(part.number)
+        if part.hand_over:
+            self.handed_over.append(part.number)
         reports = []
         for moment in part.moments:
             if moment.behaviour_only:
                 self.seen[moment.user].extend(moment.outcome)
             else:
                 reports.append(Report(rankings=self._ranking(moment)))
-        return [*reports, Report(round_done=RoundDone(round=part.number, bytes_up=1))]
+        return [*reports, Report(round_done=RoundDone(round=part.number, bytes_up=part.number))]
 
     def _ranking(self, moment: Moment) -> Rankings:
         history = self.seen[moment.user]

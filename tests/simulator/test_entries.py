@@ -68,12 +68,23 @@ def test_an_entry_changes_its_own_scenario_only() -> None:
     assert changed.trunk.name == "din"
 
 
-@pytest.mark.parametrize("setting", ["devices=3", "log=x.csv", "base.width=3", "seeds=[1]"])
+@pytest.mark.parametrize(
+    "setting", ["devices=3", "log=x.csv", "base.width=3", "seeds=[1]", "replay.candidates=full"]
+)
 def test_what_all_entries_share_is_no_setting_of_one(setting: str) -> None:
     entry = read_entry(f"duet[{setting}]")
 
     with pytest.raises(UnknownName, match="setting of the entry"):
         narrowed(compose(None, {"methods": [entry.label]}), entry)
+
+
+def test_an_entry_may_have_rounds_and_releases_of_its_own() -> None:
+    entry = read_entry("often: base[replay.round_events=50,replay.retrain=3]")
+    scenario = compose(None, {"methods": ["base"]}, ["replay.moments=400"])
+
+    replay = narrowed(scenario, entry).replay
+
+    assert (replay.round_events, replay.retrain, replay.moments) == (50, 3, 400)
 
 
 def test_two_entries_cannot_have_the_same_name() -> None:

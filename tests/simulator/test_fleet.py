@@ -44,6 +44,18 @@ async def test_work_ends_with_the_last_words_of_a_process_that_dies(
     assert str(process.log) in str(caught.value)
 
 
+async def test_a_task_that_comes_to_its_end_is_no_death(program: Program, tmp_path: Path) -> None:
+    module = program("print('half'); print('done')")
+
+    async def work(fleet: Fleet) -> list[str]:
+        lines = [line async for line in fleet.complete("training", module)]
+        await asyncio.sleep(0.2)
+        return lines
+
+    async with Fleet(tmp_path) as fleet:
+        assert await fleet.while_alive(work(fleet)) == ["half", "done"]
+
+
 async def test_a_lost_link_is_explained_by_the_process_that_died(
     program: Program, tmp_path: Path
 ) -> None:

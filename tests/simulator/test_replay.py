@@ -3,10 +3,13 @@
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
 
+from protos.v1.simulation_pb2 import Round
+from shared_models.contract.bundle import Bundle
 from shared_models.contract.errors import RunFailed
 from shared_models.contract.metrics import bootstrap_interval, evaluate
 from shared_models.logs.moments import Moments, replay_moments
@@ -14,7 +17,9 @@ from shared_models.logs.prepare import prepare
 from shared_models.logs.prepared import PreparedLog, taken
 from shared_models.logs.worlds.trend import TrendWorld, read_trend
 from simulator.coordinator import Coordinator
-from simulator.replay import Account, Replay, Rules, Share, parts
+from simulator.releases import deliveries
+from simulator.replay import Account, Release, Replay
+from simulator.rounds import Orders, Rules, Share, legs, parts
 from simulator.windows import initial_windows
 from tests.shared_models.logs.conftest import make_shown_source
 from tests.simulator.conftest import USERS, FakeDevices, make_bundle, make_moments
@@ -38,6 +43,12 @@ async def play(
         fakes = crowd(coordinator.address, count, bundle)
         accounts = await replay.play(await coordinator.gathered(count, 10))
     return replay, accounts, fakes
+
+
+def ordered(moments: Moments, round_events: int) -> list[Round]:
+    """What a single process is told of all rounds."""
+    orders = Orders(moments, {}, {}, Rules(round_events))
+    return [orders.round(part, Share(0, 1)) for part in parts(moments, round_events)]
 
 
 def everything(replay: Replay) -> tuple[bytes, ...]:
@@ -111,9 +122,9 @@ async def test_rounds_meet_at_a_barrier_where_the_cloud_reads_across_users(
 
 
 def test_a_whole_catalogue_is_not_sent() -> None:
-    replay = Replay(make_moments(20), WINDOWS, make_bundle(), Rules(whole_catalogue=True))
+    moments, rules = make_moments(20), Rules(whole_catalogue=True)
 
-    order = replay._round(replay._parts[0], Share(0, 1))
+    order = Orders(moments, WINDOWS, {}, rules).round(legs(moments, rules)[0][0], Share(0, 1))
 
     assert {moment.candidates for moment in order.moments} == {b""}
     assert [len(moment.outcome) for moment in order.moments] == [1] * 20
@@ -137,9 +148,8 @@ async def test_mere_behaviour_is_observed_in_its_place_and_not_ranked(
 
 def test_what_users_take_by_themselves_belongs_to_the_round_before(shown_log: PreparedLog) -> None:
     moments = replay_moments(shown_log)
-    replay = Replay(moments, {}, make_bundle(), Rules(round_events=4))
 
-    rounds = [replay._round(part, Share(0, 1)) for part in replay._parts]
+    rounds = ordered(moments, 4)
 
     first, second, *_ = moments.at[::4]
     clicks, shown = (
@@ -154,9 +164,7 @@ def test_what_users_take_by_themselves_belongs_to_the_round_before(shown_log: Pr
 
 
 def test_moments_and_clicks_of_a_round_are_in_order_of_time(shown_log: PreparedLog) -> None:
-    replay = Replay(replay_moments(shown_log), {}, make_bundle(), Rules(round_events=9))
-
-    times = [[m.at for m in replay._round(part, Share(0, 1)).moments] for part in replay._parts]
+    times = [[m.at for m in r.moments] for r in ordered(replay_moments(shown_log), 9)]
 
     assert [sorted(each) for each in times] == times
 
@@ -167,9 +175,8 @@ def test_a_trend_s_clicks_are_a_round_older_than_the_requests_that_they_explain(
     world = TrendWorld(communities=3, neighbours=2, steps=2, periods=20)
     moments = replay_moments(prepare(read_trend(world), "global-time", tmp_path / "log"))
     asked = world.communities * world.steps
-    replay = Replay(moments, {}, make_bundle(), Rules(round_events=asked))
 
-    rounds = [replay._round(part, Share(0, 1)).moments for part in replay._parts]
+    rounds = [order.moments for order in ordered(moments, asked)]
 
     # Four periods are replayed; what is clicked in one comes before its requests, a round earlier.
     clicked, shown = world.users * (1 + world.clicks), asked
@@ -224,3 +231,69 @@ def test_rounds_cover_the_log_in_order() -> None:
         (2, 4, 8),
         (3, 8, 10),
     ]
+
+
+RETRAINED = Rules(round_events=25, retrain=2)
+
+
+async def play_on(crowd: Crowd, moments: Moments, count: int, **of_fakes: bool) -> Any:
+    """Play with another bundle after every second round; what fakes say, and in which order."""
+    replay, order = Replay(moments, WINDOWS, make_bundle(), RETRAINED), list[str]()
+
+    async def retrain() -> Bundle:
+        order.append("retrained")
+        return make_bundle(release=len(replay.releases))
+
+    async with Coordinator() as coordinator:
+        fakes = crowd(
+            coordinator.address, count, make_bundle(), on_round=lambda _, n: order.append(str(n))
+        )
+        for fake in fakes:
+            fake.is_stubborn = of_fakes.get("stubborn", False)
+        await replay.play(await coordinator.gathered(count, 10), retrain)
+    return replay, fakes, order
+
+
+async def test_devices_switch_between_rounds_once_all_of_them_have_ended_theirs(
+    crowd: Crowd, moments: Moments
+) -> None:
+    replay, fakes, order = await play_on(crowd, moments, 3)
+
+    bundles = [make_bundle(release=number).id for number in range(3)]
+    assert [release.bundle.id for release in replay.releases] == bundles
+    assert [release.first for release in replay.releases] == [0, 50, 100]
+    assert [fake.switches for fake in fakes] == [bundles[1:]] * 3
+    spans = ",".join(order).split("retrained")
+    assert [set(span.strip(",").split(",")) for span in spans] == [{"1", "2"}, {"3", "4"}, {"5"}]
+
+
+async def test_what_waits_is_handed_over_before_the_cloud_trains_on_it(
+    crowd: Crowd, moments: Moments
+) -> None:
+    _, fakes, _ = await play_on(crowd, moments, 2)
+
+    assert [fake.handed_over for fake in fakes] == [[2, 4, 5]] * 2
+
+
+async def test_payload_is_known_where_a_round_ended(crowd: Crowd, moments: Moments) -> None:
+    replay, _, _ = await play_on(crowd, moments, 2)
+
+    # A fake tells the number of the round for bytes up.
+    known = {stop: replay.payload(stop) for stop in (0, 25, 30, 100, len(moments))}
+    assert known == {0: (0, 0), 25: (2, 0), 30: None, 100: (8, 0), 120: (10, 0)}
+
+
+async def test_a_process_that_keeps_its_bundle_ends_the_run(crowd: Crowd, moments: Moments) -> None:
+    with pytest.raises(RunFailed, match=r"did not take over bundle .*: its log says why"):
+        await play_on(crowd, moments, 2, stubborn=True)
+
+
+def test_spans_of_a_replay_say_which_bundle_ran_and_what_it_cost(moments: Moments) -> None:
+    replay = Replay(moments, WINDOWS, make_bundle(), RETRAINED)
+    replay.releases.append(Release(make_bundle(release=1), 50))
+
+    found = deliveries(replay, [(0, 50), (50, 100), (100, 120)])
+
+    assert [cost.release for cost in found] == [0, 1, 1]
+    assert [cost.bundle_bytes > 0 for cost in found] == [True, True, False]
+    assert [cost.payload for cost in found] == [None] * 3

@@ -13,8 +13,9 @@ from shared_models.logs.moments import Moments
 from simulator.cache import Resolved, Trained
 from simulator.coordinator import Coordinator
 from simulator.framing import EXCHANGE_AMONG_OTHERS
-from simulator.replay import Replay, Rules
+from simulator.replay import Replay
 from simulator.results import Results
+from simulator.rounds import Rules
 from simulator.scenario import Scenario
 from simulator.stage import Run
 from simulator.summary import _pairs, table

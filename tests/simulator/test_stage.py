@@ -9,7 +9,8 @@ import pytest
 from shared_models.contract.errors import RunFailed
 from simulator import stage as stage_module
 from simulator.cache import Resolved, Trained
-from simulator.replay import Replay, Rules
+from simulator.replay import Replay
+from simulator.rounds import Rules
 from simulator.scenario import Scenario
 from simulator.stage import Run, open_stage
 from tests.simulator.conftest import MOMENTS, USERS, make_bundle, make_moments

@@ -29,7 +29,7 @@ def test_scores_lie_where_their_moments_are_whatever_the_order(tally: Tally) -> 
     tally.enter(4, report(tally, 3, 1, first=4))
 
     for moment in range(10):
-        filled = np.isfinite(tally.scores[tally.rows(moment)])
+        filled = np.isfinite(tally.scores[tally._places(np.array([moment]))])
         assert filled.all() if moment in (5, 7) else not filled.any()
     assert np.flatnonzero(tally.ranked).tolist() == [5, 7]
 

@@ -11,9 +11,10 @@ import pytest
 from protos.v1.simulation_pb2 import Ready, RunDone, Traffic
 from shared_models.contract.metrics import evaluate
 from simulator.environment import describe
-from simulator.groups import by_activity, by_staleness, ranked
+from simulator.groups import by_activity, by_span, by_staleness, ranked
 from simulator.modelled import modelled_of
 from simulator.outcome import Outcome, ledger_of, observed
+from simulator.releases import Delivery
 from simulator.replay import Account
 from simulator.results import Folder, rankings_name
 from simulator.scenario import Scenario, dump
@@ -35,6 +36,7 @@ class Made:
         cost: bytes of an answer.
         skill: how far its scores lift what is taken.
         learns: whether it learns on the device.
+        settings: of its own, as a scenario has them.
     """
 
     label: str
@@ -42,6 +44,7 @@ class Made:
     cost: int
     skill: float
     learns: bool = False
+    settings: str = ""
 
 
 ENTRIES = (
@@ -109,7 +112,14 @@ def make_rankings(made: Made, count: int, seed: int, *, modelled: bool) -> pl.Da
     return frame.with_columns(*known, **{name: pl.Series(value) for name, value in way.items()})
 
 
-def make_outcome(made: Made, rankings: pl.DataFrame, seed: int, *, complete: bool) -> Outcome:
+def make_outcome(
+    made: Made,
+    rankings: pl.DataFrame,
+    seed: int,
+    *,
+    complete: bool,
+    spans: Sequence[tuple[int, int]] = (),
+) -> Outcome:
     """What remains of one (entry, seed)."""
     down = int(rankings["bytes_down"].sum())
     traffic = [
@@ -128,6 +138,11 @@ def make_outcome(made: Made, rankings: pl.DataFrame, seed: int, *, complete: boo
         metrics=evaluate(ranked(rankings), USERS),
         by_activity=by_activity(rankings, USERS),
         by_staleness=by_staleness(rankings, USERS),
+        by_release=by_span(rankings, np.arange(len(rankings)), spans, USERS),
+        deliveries=tuple(
+            Delivery((start, stop - 1), number, 97_000, (4_000, 50_000))
+            for number, (start, stop) in enumerate(spans)
+        ),
         sources={
             name: rankings.filter(source=name).height for name in ("overlay", "stale-overlay")
         },
@@ -152,16 +167,17 @@ def make_run(
     seeds: Sequence[int] = (0, 1),
     modelled: bool = True,
     complete: bool = True,
+    spans: Sequence[tuple[int, int]] = (),
 ) -> Path:
     """The folder of a run of ``entries``, each of them ranking ``count`` times with each seed."""
     files, outcomes = Folder(out), []
     for made in entries:
         for seed in seeds:
             rankings = make_rankings(made, count, seed, modelled=modelled)
-            outcomes.append(make_outcome(made, rankings, seed, complete=complete))
+            outcomes.append(make_outcome(made, rankings, seed, complete=complete, spans=spans))
             whose = {"entry": made.label, "seed": str(seed)}
             files.parquet(rankings_name(made.label, seed), rankings, whose)
-    methods = tuple(f"{made.label}: duet" for made in entries)
+    methods = tuple(f"{made.label}: duet{made.settings}" for made in entries)
     protocol = "made, next-item, user-tail; the split leaks: nothing, it is made up"
     files.parquet("ledger.parquet", ledger_of(*outcomes).frame())
     files.parquet("observed.parquet", observed(outcomes))

@@ -10,7 +10,7 @@ import pytest
 
 from simulator import cli
 from simulator.report.page import write_report
-from tests.simulator.report.conftest import ENTRIES, make_run
+from tests.simulator.report.conftest import ENTRIES, Made, make_run
 
 
 @pytest.fixture
@@ -129,3 +129,35 @@ def test_concerto_report_refuses_a_folder_without_a_run(
     assert ended.value.code == 2
     assert "is this the folder of a run?" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_releases_have_a_chart_and_say_what_each_of_them_cost(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", ENTRIES[:2], count=300, spans=[(0, 200), (200, 300)])
+
+    text = body(write_report(folder))
+
+    assert "AUC from release to release" in text
+    assert "200\N{EN DASH}299" in text
+    assert "97 kB" in text
+
+
+def test_entries_with_other_rounds_are_joined_where_nothing_else_differs(tmp_path: Path) -> None:
+    played = [
+        Made("short", 1, 90, 1.8, settings="[replay.round_events=50]"),
+        Made("long", 1, 90, 1.5, settings="[replay.round_events=500]"),
+        Made("never", 0, 0, 1.2, settings="[device.refresh.rule=never]"),
+    ]
+
+    page = write_report(make_run(tmp_path / "run", played, count=300)).read_text()
+
+    specs = json.loads(re.findall(r'id="specs">(.*?)</script>', page)[0])
+    rows = {row["entry"]: row for row in specs["round-auc"]["data"]["values"]}
+    assert [rows[name]["round_events"] for name in rows] == [50, 500, 2000]
+    assert rows["short"]["family"] == rows["long"]["family"] != rows["never"]["family"]
+
+
+def test_what_did_not_happen_has_no_chart(folder: Path) -> None:
+    text = body(write_report(folder))
+
+    assert "from release to release" not in text.lower()
+    assert "length of a round" not in text
