@@ -154,7 +154,7 @@ def test_devices_that_upload_nothing_are_refused(
 ) -> None:
     first_release("base", log, tmp_path, uploads=False)
 
-    with pytest.raises(BadSetting, match="base.uploads.*set it to true"):
+    with pytest.raises(BadSetting, match=r"base\.uploads.*set it to true"):
         run_retrain(job(log, tmp_path))
 
 
