@@ -45,8 +45,10 @@ class NeighbourSpec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     count: PositiveInt = Field(10, description="Most neighbours of a user, N.")
-    chosen: Literal["alike", "random"] = Field(
-        "alike", description="Who they are: the most similar users, or anybody, as a control."
+    chosen: Literal["alike", "told", "random"] = Field(
+        "alike",
+        description="Who they are: the most similar users, those that the log names, or anybody, "
+        "as a control.",
     )
     events: PositiveInt = Field(100, description="Newest events of each that are read, L.")
     seen: Literal["target", "end"] = Field(

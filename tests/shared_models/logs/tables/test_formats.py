@@ -117,7 +117,7 @@ def test_profiles_and_fields_of_ads_become_features(tmp_path: Path) -> None:
     source = source_of(tmp_path, CIGAR, row)
 
     assert source.users is not None
-    assert source.users.rows() == [("4", 0, 1, 2, 3, 4, 5, 6, 7)]
+    assert source.users.rows() == [("4", 0, 1, 2, 3, 4, 5, 6, 7, "5 6")]
     assert source.items is not None
     assert source.items.rows() == [
         ("7", "#0", "#7", "#7", "#8"),
