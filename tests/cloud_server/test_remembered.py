@@ -88,6 +88,7 @@ class Keeping:
 
     memory: MemorySpec = VECTOR
     neighbours: None = None
+    user_groups: None = None
     history: int = LENGTH
     uplink: None = None
 
