@@ -1,6 +1,5 @@
 """The world of the many who want the opposite: what tells the group, and what does not."""
 
-
 import numpy as np
 import polars as pl
 import pytest
