@@ -8,6 +8,9 @@ from typing_extensions import override
 from shared_models.config import MethodConfig, UserGroups
 from shared_models.contract.manifest import LearningSpec, RefreshRule, UplinkSpec
 
+TABLE = "pinrec"
+"""The format of its original's tables."""
+
 
 class Config(MethodConfig):
     """A trunk for everybody, and plugins for groups of users or for single devices."""
