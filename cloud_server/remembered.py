@@ -23,11 +23,13 @@ from shared_models.contract.errors import BadSetting, UnknownName
 from shared_models.contract.features import encode_windows
 from shared_models.contract.manifest import Manifest, MemorySpec
 from shared_models.contract.tensors import Float32Array, Int64Array
+from shared_models.logs.activity import grouped
 from shared_models.logs.neighbours import listed
 from shared_models.logs.prepared import PreparedLog, taken
 from shared_models.method import Remembers
 
 _NEIGHBOURS: Final = "neighbours.npy"
+_GROUPS: Final = "groups.npy"
 _HISTORY: Final = "history.parquet"
 _ROWS: Final = 1024
 
@@ -40,6 +42,8 @@ class Remembered:
         memory: of all users; None where the manifest names nothing to keep.
         journal: of what devices uploaded; None where refreshes bring nothing for it.
         neighbours_UW: int64, padded with -1; who is not in it has none.
+        groups_U: int64, of each user, from 1 on; who is not in it has done nothing yet, and is of
+            group 1. None where users are in no groups.
     """
 
     def __init__(
@@ -48,9 +52,10 @@ class Remembered:
         memory: UserMemory | None,
         journal: EventJournal | None,
         neighbours_UW: Int64Array,
+        groups_U: Int64Array | None = None,
     ) -> None:
         self._spec, self._memory, self._journal = manifest.memory, memory, journal
-        self._neighbours_UW = neighbours_UW
+        self._neighbours_UW, self._groups_U = neighbours_UW, groups_U
         self.neighbours = manifest.neighbours
 
     def histories(self, users_B: Int64Array, length: int) -> Int64Array:
@@ -73,6 +78,13 @@ class Remembered:
             values[here], known[here] = found.values, found.versions > 0
         return values, known
 
+    def groups(self, users_B: Int64Array) -> Int64Array | None:
+        """The group of each user (B,), from 1 on; None where there are none."""
+        if self._groups_U is None:
+            return None
+        known_B = users_B < len(self._groups_U)
+        return np.where(known_B, self._groups_U[np.where(known_B, users_B, 0)], 1)
+
     def keep(self, users_B: Int64Array, memory_BD: Float32Array, round_: int) -> None:
         """Remember a vector of each user."""
         assert self._spec is not None  # noqa: S101 - the method has something to keep
@@ -88,13 +100,15 @@ class Remembered:
 def write_seed(folder: Path, trained: Trained, log: PreparedLog) -> None:
     """Leave beside a model what its cloud knows before the first device comes.
 
-    The histories of users until the end of the validation part, and who is like whom.
+    The histories of users until the end of the validation part, who is like whom, and groups.
     """
     config = trained.method.config
     folder.mkdir(parents=True, exist_ok=True)
     if config.neighbours is not None:
         found_UW = listed(log, config.neighbours)
         np.save(folder / _NEIGHBOURS, found_UW, allow_pickle=False)
+    if config.user_groups is not None:
+        np.save(folder / _GROUPS, grouped(log, config.user_groups), allow_pickle=False)
     if config.memory is not None:
         past = taken(pl.concat([log.train, log.validation])).sort("user", "seq")
         # Devices number what their users took; what was only shown has no number.
@@ -133,7 +147,8 @@ class Memories:
             self._open.append(memory)
             if not len(memory.users(spec.name)):
                 remember_all(trained, folder, memory)
-        return Remembered(bundle.manifest, memory, journal, read_neighbours(folder))
+        known = read_neighbours(folder), read_groups(folder)
+        return Remembered(bundle.manifest, memory, journal, *known)
 
     def close(self) -> None:
         """Let go of all files."""
@@ -159,6 +174,12 @@ def read_neighbours(folder: Path) -> Int64Array:
     """Who is like whom (U, W); nobody like anybody where nothing was written."""
     path = folder / _NEIGHBOURS
     return np.load(path, allow_pickle=False) if path.exists() else np.zeros((1, 0), np.int64)
+
+
+def read_groups(folder: Path) -> Int64Array | None:
+    """The group of each user (U,); None where nothing was written."""
+    path = folder / _GROUPS
+    return np.load(path, allow_pickle=False) if path.exists() else None
 
 
 def seed_journal(folder: Path, journal: EventJournal) -> None:

@@ -58,6 +58,19 @@ class NeighbourSpec(BaseModel):
     )
 
 
+class UserGroups(BaseModel):
+    """Users who are alike in how much they do, or in a feature."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    count: PositiveInt = Field(5, description="Groups, G.")
+    by: str = Field(
+        "activity",
+        description="activity: quantiles of events in the training part, the least active first. "
+        "Or the name of a feature of users, whose values are the groups.",
+    )
+
+
 class MethodConfig(BaseModel):
     """What may differ between two runs of a method; frozen, so that a hash names the run."""
 
@@ -91,6 +104,11 @@ class MethodConfig(BaseModel):
     @property
     def neighbours(self) -> NeighbourSpec | None:
         """Whose behaviour training reads beside the user's own."""
+        return None
+
+    @property
+    def user_groups(self) -> UserGroups | None:
+        """Groups of users that models know, as the cloud assigns them."""
         return None
 
     @property

@@ -46,13 +46,14 @@ class GraphSpec(_Data):
 class RefreshRule(_Data):
     """When a device asks for new slot values, and how long it believes old ones.
 
-    ``rule`` is ``never``, ``always`` (before each ranking), ``every-n`` (each n events), ``random``
-    (a share of the rankings, drawn by user and event), or one that reads the bundle's controller:
-    ``on-change`` (the window moved away from that of the last refresh) and ``learnt`` (the expected
-    gain is worth it). The first refresh of a device is always due, except with ``never``.
+    ``rule`` is ``never``, ``once``, ``always`` (before each ranking), ``every-n`` (each n events),
+    ``random`` (a share of the rankings, drawn by user and event), or one that reads the bundle's
+    controller: ``on-change`` (the window moved away from that of the last refresh) and ``learnt``
+    (the expected gain is worth it). The first refresh of a device is always due, except with
+    ``never``; with ``once`` it is the only one.
     """
 
-    rule: Literal["never", "always", "every-n", "random", "on-change", "learnt"] = "never"
+    rule: Literal["never", "once", "always", "every-n", "random", "on-change", "learnt"] = "never"
     every: PositiveInt = Field(1, description="Events between two refreshes, for every-n.")
     share: float = Field(
         0.1, gt=0, le=1, description="Share of rankings that refresh, for random and controllers."
@@ -101,12 +102,13 @@ class LearningSpec(_Data):
 class UplinkSpec(_Data):
     """What a refresh sends up.
 
-    The newest ``items`` item ids; or, where ``outputs`` names some, only these outputs of the graph
-    ``encoder`` over them; or, where it is ``pending``, the events that the cloud has not stored
-    yet, which then reads the newest ``items`` of the user's history.
+    The newest ``items`` item ids, none where the user's name is all that the cloud needs; or, where
+    ``outputs`` names some, only these outputs of the graph ``encoder`` over them; or, where it is
+    ``pending``, the events that the cloud has not stored yet, which then reads the newest ``items``
+    of the user's history.
     """
 
-    items: PositiveInt
+    items: NonNegativeInt
     outputs: tuple[str, ...] = ()
     pending: bool = False
 

@@ -34,6 +34,7 @@ from shared_models.contract.errors import BadSetting, UnknownName
 from shared_models.contract.events import Event, EventBatch
 from shared_models.contract.manifest import MemorySpec
 from shared_models.contract.tensors import Float32Array, Int64Array
+from shared_models.logs.activity import grouped
 from shared_models.logs.prepare import prepare
 from shared_models.logs.prepared import PreparedLog, taken
 from shared_models.logs.worlds.groups import World, read_synthetic
@@ -88,6 +89,7 @@ class Keeping:
 
     memory: MemorySpec = VECTOR
     neighbours: None = None
+    user_groups: None = None
     history: int = LENGTH
     uplink: None = None
 
@@ -410,6 +412,31 @@ def test_a_seed_holds_neighbours_where_the_method_reads_them(
     assert found_UW.shape == (log.users, 3)
     assert ((found_UW >= -1) & (found_UW < log.users)).all()
     assert (found_UW != np.arange(log.users)[:, None]).all()
+
+
+async def test_a_seed_holds_the_groups_of_users_and_strangers_are_of_the_first(
+    tmp_path: Path, log: PreparedLog
+) -> None:
+    trained, bundle = trained_on(log, "pinrec", groups=2), make_bundle(uplink={"items": 0})
+    folder, settings = tmp_path / "model", settings_in(tmp_path)
+    write_seed(folder, trained, log)
+    groups_U = grouped(log, trained.method.config.user_groups)
+    remembered = Memories(settings).of(bundle, trained, folder)
+    method = trained.method
+    personalizer = Personalizer(
+        method, trained.model, bundle.id, bundle.manifest, settings, remembered
+    )
+
+    users = [5, 0, 7, log.users, 10**6]
+    overlays = personalizer._overlays([Asked(user, 1) for user in users])
+
+    assert [each.group for each in overlays] == [*groups_U[[5, 0, 7]].tolist(), 1, 1]
+    assert not any(each.slots for each in overlays)
+    await personalizer.close()
+
+
+def test_without_groups_nobody_has_one(remembered: Remembered) -> None:
+    assert remembered.groups(np.array([0, 1])) is None
 
 
 def test_a_seed_numbers_what_was_taken_and_not_what_was_shown(tmp_path: Path) -> None:

@@ -48,7 +48,8 @@ def batch_of(windows: list[list[int]], candidates: np.ndarray, history: int) -> 
         if items:
             histories[row, -len(items) :] = items
     drawn = pattern_batch()
-    about = (each[: len(windows)] for each in (drawn.profile_BM, drawn.others_BWL))
+    known = (drawn.profile_BM, drawn.others_BWL, drawn.groups_B)
+    about = (each[: len(windows)] for each in known)
     history_BH, candidates_BC = torch.from_numpy(histories), torch.from_numpy(candidates)
     return Batch(history_BH, candidates_BC, torch.zeros(0), *about)
 
@@ -60,7 +61,7 @@ def personalized(
     uplink = case.bundle.manifest.uplink
     assert uplink is not None
     assert isinstance(case.method, Personalizes)
-    items_BN = encode_windows(windows, length or uplink.items)
+    items_BN = encode_windows(windows, uplink.items if length is None else length)
     outputs = {}
     if uplink.outputs:
         graph = case.bundle.graph("encoder")
@@ -68,7 +69,8 @@ def personalized(
         values = session.run(list(uplink.outputs), {"event_ids": items_BN})
         outputs = dict(zip(uplink.outputs, values, strict=True))
     if not case.bundle.manifest.neighbours:
-        return case.method.personalize(case.model, Uplinks(items_BN, outputs))
+        groups_B = pattern_batch().groups_B[: len(windows)].numpy()
+        return case.method.personalize(case.model, Uplinks(items_BN, outputs, groups_B=groups_B))
     assert isinstance(case.method, Remembers)
     others_BWL = pattern_batch().others_BWL[: len(windows)].numpy()
     vectors_RD = case.method.remember(case.model, others_BWL.reshape(-1, others_BWL.shape[-1]))
