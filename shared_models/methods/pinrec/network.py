@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from shared_models.layers.groups import by_group
 from shared_models.method import Facts
 from shared_models.methods.pinrec.config import Config
 from shared_models.trunks.ranker import Ranker
@@ -99,13 +100,12 @@ class PinrecNetwork(nn.Module):
         sides = self.ranker.trunk.sides(event_ids_BT, candidate_ids_BC)
         if groups_B is None or not self.plugins:
             return through(self.ranker, sides)
-        parts, order = [], []
-        for group in sorted(set(groups_B.tolist())):
-            rows_R = (groups_B == group).nonzero().squeeze(1)
+
+        def bent(group: int, rows_R: Tensor) -> Tensor:
             own = Sides(*(each[rows_R] for each in sides))
-            parts.append(through(self.ranker, plugged(own, self.plugin(group).slots)))
-            order.append(rows_R)
-        return torch.cat(parts)[torch.cat(order).argsort()]
+            return through(self.ranker, plugged(own, self.plugin(group).slots))
+
+        return by_group(groups_B, bent)
 
 
 def through(ranker: Ranker, sides: Sides) -> Tensor:
