@@ -249,6 +249,15 @@ class Learns(Protocol):
 
 
 @runtime_checkable
+class AssignsGroups(Protocol):
+    """A method whose cloud puts each user into a group before any device comes."""
+
+    def assign(self, events_U: Int64Array) -> Int64Array:
+        """Groups (U,) from 1 on of users who took so many items in the training part."""
+        ...
+
+
+@runtime_checkable
 class RanksInCloud(Protocol):
     """A method whose cloud can rank for a device."""
 
