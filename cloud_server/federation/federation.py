@@ -18,6 +18,7 @@ from cloud_server.groups import Assignment
 from cloud_server.memory.store import LIVE
 from protos.v1 import collaboration_pb2 as wire
 from shared_models.contract.bundle import Bundle
+from shared_models.contract.errors import BundleIncompatible
 from shared_models.contract.federation import Outcome, Settled, slots_of, vector_of
 from shared_models.contract.manifest import FederationSpec
 from shared_models.contract.overlay import Overlay, overlay_to_proto
@@ -36,6 +37,9 @@ class Federation:
         assignment: which user is in which group.
         journal: where contributions wait and versions stay.
         counters: told what was found.
+
+    Raises:
+        BundleIncompatible: the bundle lacks values to start from.
     """
 
     def __init__(
@@ -109,5 +113,9 @@ class Federation:
         return self._journal.newest(self._lineage, group) or Version(0, self._starts[group])
 
     def _start(self, values: Mapping[str, Float32Array]) -> Float32Array:
-        all_values = {**self._bundle.defaults, **values}
-        return vector_of(all_values[slot.name] for slot in self._slots)
+        start = {**self._bundle.defaults, **values}
+        if start.keys() != {slot.name for slot in self._slots}:
+            raise BundleIncompatible(
+                f"bundle {self._bundle.id[:12]} has slots to learn, and no values to start from"
+            )
+        return vector_of(start[slot.name] for slot in self._slots)
