@@ -14,7 +14,7 @@ from device_client.lessons import Lesson, lesson_of
 from device_client.runtime import load_session
 from shared_models.contract.bundle import LEARNING_VECTOR, Bundle, same
 from shared_models.contract.errors import BundleRefused
-from shared_models.contract.federation import slots_of, vector_of
+from shared_models.contract.federation import Layout, vector_of
 from shared_models.contract.manifest import LearningSpec
 from shared_models.contract.overlay import Overlay
 from shared_models.contract.tensors import Float32Array
@@ -33,6 +33,7 @@ class Learner:
 
     Attributes:
         start: float32 (P,), the bundle's own slot values.
+        slots: gives a vector (P,) by slot, without a copy.
 
     Raises:
         BundleRefused: the graph or a slot's value is not there, or the graph cannot be loaded.
@@ -46,10 +47,11 @@ class Learner:
             raise BundleRefused(f"bundle {bundle.id[:12]} is to learn slots that it has not")
         self.spec, self.bundle_id, self.features = spec, bundle.id, bundle.manifest.features
         self._bundle = bundle
-        self._specs = bundle.manifest.slots
+        slots = bundle.manifest.slots
         self._graph = load_session(bundle.graph(_GRAPH), providers)
-        self._outputs = [_LOSS, *(f"grad.{slot.name}" for slot in self._specs)]
-        self.start = vector_of(defaults[slot.name] for slot in self._specs)
+        self._outputs = [_LOSS, *(f"grad.{slot.name}" for slot in slots)]
+        self.start = vector_of(defaults[slot.name] for slot in slots)
+        self.slots = Layout(slots).slots
 
     def train(self, adam: Adam, lesson: Lesson) -> None:
         """Take the steps of a round; one whose gradient is not finite is dropped.
@@ -61,10 +63,6 @@ class Learner:
             feeds = {**self.slots(adam.values), **lesson}
             _, *gradients = self._graph.run_all(self._outputs, feeds)
             adam.step(vector_of(gradients), self.spec)
-
-    def slots(self, values: Float32Array) -> dict[str, Float32Array]:
-        """A flat vector (P,) by slot, without a copy."""
-        return slots_of(values, self._specs)
 
     def verify(self) -> None:
         """Compare the graph with the manifest, and its gradients with the cloud's.
@@ -128,6 +126,10 @@ class Learned:
     def values(self) -> Float32Array:
         """Float32 (P,), where learning is; a step replaces the array."""
         return self._adam.values if self._adam else self.start
+
+    def slots(self, vector: Float32Array) -> dict[str, Float32Array]:
+        """A vector (P,) by slot, without a copy."""
+        return self._learner.slots(vector)
 
     def take_examples(self) -> int:
         """Rows that steps have read since this was asked last, or since learning began."""

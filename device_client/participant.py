@@ -20,7 +20,7 @@ from device_client.cloud import Cloud, Identity, tell
 from device_client.learner import Learned
 from device_client.scorer import Scorer
 from shared_models.contract.errors import ConcertoError
-from shared_models.contract.federation import Contribution, rounded, slots_of, vector_of
+from shared_models.contract.federation import Contribution, rounded, vector_of
 from shared_models.contract.manifest import Manifest
 from shared_models.contract.overlay import Overlay
 from shared_models.contract.ranking import Receipt
@@ -143,7 +143,7 @@ class Participant:
         learned = self._learned
         if learned is None or self._version is None:
             return None
-        deltas = rounded(slots_of(learned.values - self._origin, self._slots), longest)
+        deltas = rounded(learned.slots(learned.values - self._origin), longest)
         examples = learned.take_examples()
         if not examples or not any(delta.any() for delta in deltas.values()):
             return None

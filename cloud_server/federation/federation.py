@@ -19,7 +19,7 @@ from cloud_server.memory.store import LIVE
 from protos.v1 import collaboration_pb2 as wire
 from shared_models.contract.bundle import Bundle
 from shared_models.contract.errors import BundleIncompatible
-from shared_models.contract.federation import Outcome, Settled, slots_of, vector_of
+from shared_models.contract.federation import Layout, Outcome, Settled, vector_of
 from shared_models.contract.manifest import FederationSpec
 from shared_models.contract.overlay import Overlay, overlay_to_proto
 from shared_models.contract.tensors import Codec, Float32Array
@@ -53,6 +53,7 @@ class Federation:
     ) -> None:
         self._bundle, self._spec, self._lineage = bundle, spec, bundle.lineage
         self._slots, self._assignment = bundle.manifest.slots, assignment
+        self._layout = Layout(self._slots)
         self._journal, self._counters = journal, counters
         self._starts = [self._start({}), *(self._start(values) for values in groups)]
         self._round = LIVE
@@ -67,7 +68,7 @@ class Federation:
         group = self._assignment.of(user)
         version = self._newest(group)
         fresh = have is None or have != version.number
-        slots = slots_of(version.vector, self._slots) if fresh else {}
+        slots = self._layout.slots(version.vector) if fresh else {}
         overlay = Overlay(self._bundle.id, 0, slots, group, version=version.number)
         return overlay_to_proto(overlay, codec)
 

@@ -2,9 +2,11 @@
 
 # Shapes: P numbers in all slots together.
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import accumulate
 from typing import Final
 
 import numpy as np
@@ -79,13 +81,23 @@ def vector_of(arrays: Iterable[Float32Array]) -> Float32Array:
     return np.concatenate([array.ravel() for array in arrays], dtype=np.float32)
 
 
-def slots_of(vector: Float32Array, specs: Sequence[TensorSpec]) -> dict[str, Float32Array]:
-    """A vector (P,) by slot, without a copy."""
-    ends = np.cumsum([spec.size for spec in specs])[:-1]
-    return {
-        spec.name: part.reshape([int(size) for size in spec.shape])
-        for spec, part in zip(specs, np.split(vector, ends), strict=True)
-    }
+class Layout:
+    """Where in one vector (P,) the numbers of each slot stand.
+
+    Args:
+        specs: the slots, in their order.
+    """
+
+    def __init__(self, specs: Sequence[TensorSpec]) -> None:
+        shapes = [tuple(map(int, spec.shape)) for spec in specs]
+        ends = list(accumulate(map(math.prod, shapes)))
+        # Ready made: a step of learning asks for it, and may take no longer than its graph.
+        names = (spec.name for spec in specs)
+        self._places = list(zip(names, [0, *ends[:-1]], ends, shapes, strict=True))
+
+    def slots(self, vector: Float32Array) -> dict[str, Float32Array]:
+        """The vector by slot, without a copy."""
+        return {name: vector[a:b].reshape(shape) for name, a, b, shape in self._places}
 
 
 def length_of(vector: Float32Array) -> float:

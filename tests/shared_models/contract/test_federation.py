@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from protos.v1.collaboration_pb2 import Ask, Contributed
 from shared_models.contract.federation import (
     Contribution,
+    Layout,
     Outcome,
     Settled,
     contribution_to_proto,
@@ -19,7 +20,6 @@ from shared_models.contract.federation import (
     rounded,
     settled_from_proto,
     settled_to_proto,
-    slots_of,
     vector_of,
 )
 from shared_models.contract.manifest import FederationSpec, LearningSpec, Manifest
@@ -104,7 +104,7 @@ def test_a_vector_comes_apart_as_it_was_put_together() -> None:
     slots = drawn(PLUGIN)
     specs = [TensorSpec(name=name, shape=shape) for name, shape in PLUGIN.items()]
 
-    again = slots_of(vector_of(slots.values()), specs)
+    again = Layout(specs).slots(vector_of(slots.values()))
 
     assert all(np.array_equal(again[name], slots[name]) for name in slots)
 
