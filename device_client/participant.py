@@ -10,6 +10,7 @@ cut off stays with the device, and goes up the next time.
 # Shapes: P numbers in all slots together.
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -24,11 +25,12 @@ from shared_models.contract.federation import Contribution, rounded, vector_of
 from shared_models.contract.manifest import Manifest
 from shared_models.contract.overlay import Overlay
 from shared_models.contract.ranking import Receipt
-from shared_models.contract.tensors import Float32Array
+from shared_models.contract.tensors import Float32Array, TensorSpec
 
 _log = logging.getLogger(__name__)
-_HEADER: Final = 512
-_FLOAT: Final = 4
+_HEADER: Final = 256
+_PLACE: Final = 64
+_NUMBER: Final = 5
 _NOTHING: Final = np.zeros(0, np.float32)
 
 
@@ -69,8 +71,7 @@ class Participant:
         self._who, self._slots, self._cloud = who, manifest.slots, cloud
         self._learned, self._account = learned, account
         self._federation = manifest.federation
-        # An exchange carries each number once, in four bytes at most, and a few names.
-        self._largest = _HEADER + _FLOAT * sum(slot.size for slot in manifest.slots)
+        self._largest = largest_exchange(manifest.slots)
         self._group = 0
         # Without groups everybody starts from what the bundle itself holds.
         self._version: int | None = None if manifest.groups else 0
@@ -149,6 +150,14 @@ class Participant:
             return None
         self._origin = self._origin + vector_of(deltas.values())
         return Contribution(sequence, self._group, self._version, examples, deltas)
+
+
+def largest_exchange(slots: Sequence[TensorSpec]) -> int:
+    """Bytes, both ways, that handing over or taking over these slots costs at most.
+
+    A number takes four bytes, or one and its share of a row's scale, which is at most four.
+    """
+    return _HEADER + sum(_PLACE + len(slot.name) + _NUMBER * slot.size for slot in slots)
 
 
 def participant_of(

@@ -5,18 +5,30 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
 
 from device_client.allowance import LearningAllowance
 from device_client.client import DeviceClient
 from device_client.host import Host
+from device_client.participant import largest_exchange
 from device_client.scorer import Scorer
 from device_client.settings import DeviceSettings
+from protos.v1.collaboration_pb2 import Answer, Ask
 from shared_models.contract.bundle import Bundle
 from shared_models.contract.events import Event
-from shared_models.contract.federation import Outcome, length_of, vector_of
+from shared_models.contract.federation import (
+    Contribution,
+    Outcome,
+    contribution_to_proto,
+    length_of,
+    vector_of,
+)
 from shared_models.contract.manifest import FederationSpec
+from shared_models.contract.overlay import Overlay, overlay_to_proto
 from shared_models.contract.ranking import Source
-from shared_models.contract.tensors import Float32Array
+from shared_models.contract.tensors import Codec, Float32Array, TensorSpec
 from tests.device_client.fakes import ITEMS, RECEIPT, SLOT, WIDTH, FakeCloud, expected_scores
 from tests.device_client.learning import build_learning_bundle
 
@@ -24,7 +36,7 @@ CANDIDATES = [3, 7, 9]
 EYE = np.eye(WIDTH, dtype=np.float32)
 EVERY = 3
 COST = RECEIPT.bytes_up + RECEIPT.bytes_down
-LARGEST = 512 + 4 * WIDTH * WIDTH
+LARGEST = largest_exchange([TensorSpec(name=SLOT, shape=(WIDTH, WIDTH))])
 
 
 def together(**federation: Any) -> Bundle:
@@ -243,6 +255,20 @@ async def test_the_allowance_of_bytes_is_never_exceeded(
     assert len(cloud.sent) + len(cloud.had) == exchanges
     assert device._account.bytes == exchanges * COST <= most
     assert device.learning_steps > 0
+
+
+@given(st.lists(arrays.array_shapes(max_dims=3, max_side=40), min_size=1, max_size=30))
+def test_no_exchange_is_larger_than_what_is_set_aside_for_it(shapes: list[tuple[int, ...]]) -> None:
+    slots = {f"adapter.{n}.weight": np.ones(s, np.float32) for n, s in enumerate(shapes)}
+    specs = [TensorSpec(name=name, shape=array.shape) for name, array in slots.items()]
+    far = 2**63
+
+    contribution = contribution_to_proto(Contribution(far, 2**31, far, 2**31, slots))
+    up = Ask(seq=far, at=1e9, round=2**31, contribute=contribution).ByteSize()
+    values = overlay_to_proto(Overlay("", 0, slots, 2**31, version=far), Codec.F32)
+    down = Answer(seq=far, overlay=values).ByteSize()
+
+    assert max(up, down) + 100 <= largest_exchange(specs)
 
 
 async def test_an_exchange_that_broke_is_paid_for_as_the_largest_that_it_could_be(
