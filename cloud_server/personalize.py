@@ -120,15 +120,11 @@ class Personalizer:
             for name in self._widths
         }
         items_BN = padded_rows(self._features.known(self._items(asked, users_B)))
-        groups_B = self._remembered.groups(users_B)
-        if groups_B is not None:
-            groups_B = padded_rows(groups_B)
         if not self._remembered.neighbours:
-            return Uplinks(items_BN, outputs, groups_B=groups_B)
+            return Uplinks(items_BN, outputs)
         rounds_B = np.array([each.round for each in asked], np.int64)
         others_BWD, known_BW = self._remembered.others(users_B, rounds_B)
-        others = padded_rows(others_BWD), padded_rows(known_BW)
-        return Uplinks(items_BN, outputs, *others, groups_B)
+        return Uplinks(items_BN, outputs, padded_rows(others_BWD), padded_rows(known_BW))
 
     def _items(self, asked: Sequence[Asked], users_B: Int64Array) -> Int64Array:
         """The newest items of each user (B, N), newest last and right-padded."""

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from cloud_server.bundles import Bundles, models_folder
 from cloud_server.checkpoints import Trained, load_checkpoint
 from cloud_server.events import EventJournal
+from cloud_server.groups import write_assignment
 from cloud_server.memory.in_process import InProcessMemory
 from cloud_server.memory.sqlite import SqliteMemory
 from cloud_server.memory.store import LIVE, NOBODY, UserMemory
@@ -23,13 +24,11 @@ from shared_models.contract.errors import BadSetting, UnknownName
 from shared_models.contract.features import encode_windows
 from shared_models.contract.manifest import Manifest, MemorySpec
 from shared_models.contract.tensors import Float32Array, Int64Array
-from shared_models.logs.activity import grouped
 from shared_models.logs.neighbours import listed
 from shared_models.logs.prepared import PreparedLog, taken
 from shared_models.method import Remembers
 
 _NEIGHBOURS: Final = "neighbours.npy"
-_GROUPS: Final = "groups.npy"
 _HISTORY: Final = "history.parquet"
 _ROWS: Final = 1024
 
@@ -42,8 +41,6 @@ class Remembered:
         memory: of all users; None where the manifest names nothing to keep.
         journal: of what devices uploaded; None where refreshes bring nothing for it.
         neighbours_UW: int64, padded with -1; who is not in it has none.
-        groups_U: int64, of each user, from 1 on; who is not in it has done nothing yet, and is of
-            group 1. None where users are in no groups.
     """
 
     def __init__(
@@ -52,10 +49,9 @@ class Remembered:
         memory: UserMemory | None,
         journal: EventJournal | None,
         neighbours_UW: Int64Array,
-        groups_U: Int64Array | None = None,
     ) -> None:
         self._spec, self._memory, self._journal = manifest.memory, memory, journal
-        self._neighbours_UW, self._groups_U = neighbours_UW, groups_U
+        self._neighbours_UW = neighbours_UW
         self.neighbours = manifest.neighbours
 
     def histories(self, users_B: Int64Array, length: int) -> Int64Array:
@@ -78,13 +74,6 @@ class Remembered:
             values[here], known[here] = found.values, found.versions > 0
         return values, known
 
-    def groups(self, users_B: Int64Array) -> Int64Array | None:
-        """The group of each user (B,), from 1 on; None where there are none."""
-        if self._groups_U is None:
-            return None
-        known_B = users_B < len(self._groups_U)
-        return np.where(known_B, self._groups_U[np.where(known_B, users_B, 0)], 1)
-
     def keep(self, users_B: Int64Array, memory_BD: Float32Array, round_: int) -> None:
         """Remember a vector of each user."""
         assert self._spec is not None  # noqa: S101 - the method has something to keep
@@ -100,15 +89,15 @@ class Remembered:
 def write_seed(folder: Path, trained: Trained, log: PreparedLog) -> None:
     """Leave beside a model what its cloud knows before the first device comes.
 
-    The histories of users until the end of the validation part, who is like whom, and groups.
+    The histories of users until the end of the validation part, who is like whom, and in which
+    group everybody is.
     """
     config = trained.method.config
     folder.mkdir(parents=True, exist_ok=True)
+    write_assignment(folder, trained, log)
     if config.neighbours is not None:
         found_UW = listed(log, config.neighbours)
         np.save(folder / _NEIGHBOURS, found_UW, allow_pickle=False)
-    if config.user_groups is not None:
-        np.save(folder / _GROUPS, grouped(log, config.user_groups), allow_pickle=False)
     if config.memory is not None:
         past = taken(pl.concat([log.train, log.validation])).sort("user", "seq")
         # Devices number what their users took; what was only shown has no number.
@@ -147,8 +136,7 @@ class Memories:
             self._open.append(memory)
             if not len(memory.users(spec.name)):
                 remember_all(trained, folder, memory)
-        known = read_neighbours(folder), read_groups(folder)
-        return Remembered(bundle.manifest, memory, journal, *known)
+        return Remembered(bundle.manifest, memory, journal, read_neighbours(folder))
 
     def close(self) -> None:
         """Let go of all files."""
@@ -174,12 +162,6 @@ def read_neighbours(folder: Path) -> Int64Array:
     """Who is like whom (U, W); nobody like anybody where nothing was written."""
     path = folder / _NEIGHBOURS
     return np.load(path, allow_pickle=False) if path.exists() else np.zeros((1, 0), np.int64)
-
-
-def read_groups(folder: Path) -> Int64Array | None:
-    """The group of each user (U,); None where nothing was written."""
-    path = folder / _GROUPS
-    return np.load(path, allow_pickle=False) if path.exists() else None
 
 
 def seed_journal(folder: Path, journal: EventJournal) -> None:

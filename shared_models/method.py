@@ -189,14 +189,12 @@ class Uplinks:
         outputs: float32 (B, D) by name, of the encoder.
         others_BWD: float32, the vectors of each user's neighbours.
         known_BW: which of them there are.
-        groups_B: int64, each user's group from 1 on, where the config names groups.
     """
 
     items_BN: Int64Array
     outputs: Mapping[str, Float32Array] = field(default_factory=dict)
     others_BWD: Float32Array | None = None
     known_BW: NDArray[np.bool_] | None = None
-    groups_B: Int64Array | None = None
 
 
 @dataclass(frozen=True, slots=True)

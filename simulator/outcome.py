@@ -138,6 +138,18 @@ def ledger_of(*outcomes: Outcome) -> Ledger:
     return ledger
 
 
+def learned(outcomes: Iterable[Outcome]) -> pl.DataFrame:
+    """Steps of learning that each user's device took: method, seed, user, steps."""
+    rows = [
+        (outcome.method, outcome.seed, entry.user, entry.count)
+        for outcome in outcomes
+        for account in outcome.accounts
+        for entry in account.done.learning_steps
+    ]
+    schema = {"method": pl.String, "seed": pl.Int64, "user": pl.Int64, "steps": pl.Int64}
+    return pl.DataFrame(rows, schema=schema, orient="row").sort("method", "seed", "user")
+
+
 def observed(outcomes: Iterable[Outcome]) -> pl.DataFrame:
     """Events that each user's device handed to its outbox: method, seed, user, events."""
     rows = [

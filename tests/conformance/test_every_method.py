@@ -69,8 +69,7 @@ def personalized(
         values = session.run(list(uplink.outputs), {"event_ids": items_BN})
         outputs = dict(zip(uplink.outputs, values, strict=True))
     if not case.bundle.manifest.neighbours:
-        groups_B = pattern_batch().groups_B[: len(windows)].numpy()
-        return case.method.personalize(case.model, Uplinks(items_BN, outputs, groups_B=groups_B))
+        return case.method.personalize(case.model, Uplinks(items_BN, outputs))
     assert isinstance(case.method, Remembers)
     others_BWL = pattern_batch().others_BWL[: len(windows)].numpy()
     vectors_RD = case.method.remember(case.model, others_BWL.reshape(-1, others_BWL.shape[-1]))

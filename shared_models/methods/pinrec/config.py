@@ -6,7 +6,7 @@ from pydantic import Field, PositiveInt
 from typing_extensions import override
 
 from shared_models.config import MethodConfig, UserGroups
-from shared_models.contract.manifest import LearningSpec, RefreshRule, UplinkSpec
+from shared_models.contract.manifest import FederationSpec, LearningSpec, RefreshRule
 
 TABLE = "pinrec"
 """The format of its original's tables."""
@@ -53,14 +53,18 @@ class Config(MethodConfig):
     @property
     @override
     def refresh(self) -> RefreshRule:
-        """Once, to hear of one's group."""
-        return RefreshRule(rule="once") if self.grouped else RefreshRule()
+        """Once, for the group's plugin; each tenth event, where devices go on making it."""
+        if self.plugins == "federated":
+            return RefreshRule(rule="every-n", every=10)
+        return RefreshRule(rule="once" if self.plugins == "cloud" else "never")
 
     @property
-    @override
-    def uplink(self) -> UplinkSpec | None:
-        """Nothing of what users do: the cloud has sorted them."""
-        return UplinkSpec(items=0) if self.grouped else None
+    def lessons(self) -> LearningSpec:
+        """How devices learn: together, where plugins are federated."""
+        if self.plugins != "federated":
+            return self.learning.model_copy(update={"federation": None})
+        together = self.learning.federation or FederationSpec()
+        return self.learning.model_copy(update={"federation": together})
 
     @property
     @override

@@ -13,10 +13,8 @@ from shared_models.method import (
     Batch,
     Facts,
     LearnerExport,
-    Personalization,
     ScorerExport,
     Stage,
-    Uplinks,
 )
 from shared_models.methods.pinrec.config import Config
 from shared_models.methods.pinrec.network import BeforePlugin, PinrecNetwork, PluggedScorer
@@ -56,10 +54,6 @@ class Pinrec:
         """Logits (B, C)."""
         return self._logits(model, batch, batch.groups_B)
 
-    def personalize(self, model: nn.Module, uplinks: Uplinks) -> Personalization:  # noqa: ARG002 - groups are data
-        """The user's group; its plugin is the same for all of them."""
-        return Personalization({}, groups_B=uplinks.groups_B)
-
     def export(self, model: nn.Module) -> ScorerExport:
         """The ranker; the weights of a plugin are slots."""
         network = _network(model)
@@ -72,7 +66,7 @@ class Pinrec:
         if self.config.plugins not in ("device", "federated"):
             return None
         scorer = PluggedScorer(_network(model))
-        return LearnerExport(BeforePlugin(scorer.ranker.trunk), scorer.tail, self.config.learning)
+        return LearnerExport(BeforePlugin(scorer.ranker.trunk), scorer.tail, self.config.lessons)
 
     def _trunk_loss(self, model: nn.Module, batch: Batch, _: torch.Generator) -> Tensor:
         return self._aggregated(self._logits(model, batch, None), batch)

@@ -13,6 +13,7 @@ from cloud_server.checkpoints import Trained
 from cloud_server.evaluate import score_moments
 from cloud_server.recipe import TrainSettings
 from cloud_server.train import Epoch, _optimiser, train
+from device_client.allowance import LearningAccount, LearningAllowance
 from device_client.history import History
 from device_client.learner import Learned, Learner
 from device_client.scorer import Scorer
@@ -28,13 +29,12 @@ from shared_models.contract.tensors import (
     tensor_from_proto,
     tensor_to_proto,
 )
-from shared_models.contract.uplink import Uplink, refresh_to_proto
 from shared_models.export import compile_bundle
 from shared_models.logs.moments import replay_moments
 from shared_models.logs.prepare import prepare
 from shared_models.logs.prepared import PreparedLog
 from shared_models.logs.worlds.activity import ActivityWorld, read_activity
-from shared_models.method import Batch, Stage, Uplinks
+from shared_models.method import Batch, Stage
 from shared_models.methods.pinrec.method import Pinrec, mean_of_groups
 from shared_models.methods.pinrec.network import PinrecNetwork, Plugin
 
@@ -283,11 +283,14 @@ def newest_first_padded(history_BH: Tensor) -> Tensor:
 
 
 def test_learning_moves_slots_alone_and_what_goes_up_names_no_item() -> None:
-    pinrec, _, bundle = compiled("gru4rec", "federated")
+    _, _, bundle = compiled("gru4rec", "federated")
     files = dict(bundle.files)
     scorer = Scorer(bundle)
     assert scorer.learner is not None
-    learned, history = Learned(scorer.learner, user=3, seed=0), History(30, range(1, 21))
+    learned, history = (
+        Learned(scorer.learner, 3, 0, LearningAccount(LearningAllowance())),
+        History(30, range(1, 21)),
+    )
 
     learned.study(history)
 
@@ -295,14 +298,8 @@ def test_learning_moves_slots_alone_and_what_goes_up_names_no_item() -> None:
     assert set(learned.overlay.slots) == set(bundle.defaults)
     assert dict(bundle.files) == files
     learned.overlay.check(bundle.manifest.slots)
-    asked = refresh_to_proto(Uplink(history.window(uplink_items(pinrec))), 20)
-    assert list(asked.items) == []
-    assert asked.ByteSize() <= 4
-
-
-def uplink_items(pinrec: Pinrec) -> int:
-    assert pinrec.config.uplink is not None
-    return pinrec.config.uplink.items
+    assert bundle.manifest.uplink is None
+    assert not bundle.manifest.uploads
 
 
 @pytest.mark.parametrize(
@@ -478,16 +475,16 @@ def test_plugins_give_the_many_what_they_want_and_take_nothing_from_the_few(
 
 
 @pytest.mark.parametrize(
-    ("plugins", "grouped", "learns"),
+    ("plugins", "grouped", "learns", "rule"),
     [
-        ("cloud", True, False),
-        ("federated", True, True),
-        ("device", False, True),
-        ("none", False, False),
+        ("cloud", True, False, "once"),
+        ("federated", True, True, "every-n"),
+        ("device", False, True, "never"),
+        ("none", False, False, "never"),
     ],
 )
 def test_a_setting_says_who_has_plugins_and_who_trains_them(
-    plugins: str, grouped: bool, learns: bool
+    plugins: str, grouped: bool, learns: bool, rule: str
 ) -> None:
     pinrec = make(plugins=plugins)
     network = built(pinrec)
@@ -496,9 +493,10 @@ def test_a_setting_says_who_has_plugins_and_who_trains_them(
 
     assert set(exported.slots) == set(network.nothing.slots)
     assert len(exported.groups) == (GROUPS if grouped else 0)
-    assert (pinrec.config.uplink is not None) == grouped
-    assert pinrec.config.refresh.rule == ("once" if grouped else "never")
+    assert pinrec.config.uplink is None
+    assert pinrec.config.refresh.rule == rule
     assert (learner is not None) == learns
+    assert (learner is not None and learner.spec.federation is not None) == (rule == "every-n")
 
 
 def test_a_federated_bundle_has_groups_a_gradient_and_what_says_how_to_learn() -> None:
@@ -530,17 +528,6 @@ def test_who_trains_plugins_on_devices_shares_the_control_s_weights() -> None:
     assert make(learning={"rate": 0.5}).config.digest == digests["cloud"]
 
 
-def test_the_cloud_tells_a_user_s_group_and_nothing_else() -> None:
-    pinrec = make()
-    nothing = np.zeros((3, 0), np.int64)
-
-    found = pinrec.personalize(built(pinrec), Uplinks(nothing, groups_B=np.array([2, 1, 3])))
-
-    assert found.slots == {}
-    assert found.groups_B is not None
-    assert found.groups_B.tolist() == [2, 1, 3]
-
-
 def test_a_device_finds_its_own_taste_without_a_cloud() -> None:
     """Takes items of one half; the trunk was trained on users of both."""
     spec = LearningSpec(rate=1e-2, rows=60)
@@ -548,7 +535,10 @@ def test_a_device_finds_its_own_taste_without_a_cloud() -> None:
     scorer, learner = Scorer(bundle), Learner(bundle, spec, CPU)
     rng = np.random.default_rng(0)
     liked = rng.integers(1, ITEMS // 2 + 1, 60)
-    learned, history = Learned(learner, user=0, seed=0), History(100, liked[:10])
+    learned, history = (
+        Learned(learner, 0, 0, LearningAccount(LearningAllowance())),
+        History(100, liked[:10]),
+    )
     everything = np.arange(1, ITEMS + 1)
 
     def gap() -> float:
