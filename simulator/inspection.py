@@ -55,7 +55,7 @@ def facts(bundle: Bundle) -> dict[str, str]:
         "files": ", ".join(f"{name} {size(spec.size)}" for name, spec in manifest.files.items()),
         "items": f"{manifest.features.items:,}, window {manifest.features.window}",
         "refresh": rule(manifest.refresh),
-        "uplink": uplink(manifest.uplink),
+        "uplink": "nothing but whose device asks" if manifest.shares else uplink(manifest.uplink),
         "controller": ", ".join(manifest.controller.calibration) if manifest.controller else "none",
         "learning": learning(manifest.learning),
         "uploads": "the events that it sees" if manifest.uploads else "nothing",
@@ -87,7 +87,7 @@ def uplink(spec: UplinkSpec | None) -> str:
         return "the events that the cloud has not stored"
     if spec.outputs:
         return f"{', '.join(spec.outputs)}, made of the newest {spec.items} items"
-    return f"the newest {spec.items} items" if spec.items else "nothing but whose device asks"
+    return f"the newest {spec.items} items"
 
 
 def learning(spec: LearningSpec | None) -> str:

@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
+from cloud_server.durable import durable
 from shared_models.contract.errors import BadSetting
 from shared_models.contract.tensors import Float32Array
 
@@ -77,9 +78,7 @@ class ContributionJournal:
 
     def __init__(self, path: Path) -> None:
         try:
-            self._db = sqlite3.connect(path, check_same_thread=False)
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = FULL")
+            self._db = durable(path)
             self._db.executescript(_TABLES)
         except sqlite3.DatabaseError as error:
             raise BadSetting("contributions", f"{path} cannot be a journal: {error}") from error

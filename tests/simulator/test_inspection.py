@@ -101,7 +101,6 @@ def test_what_a_refresh_sends_is_told() -> None:
     specs = (
         None,
         UplinkSpec(items=7),
-        UplinkSpec(items=0),
         UplinkSpec(items=7, outputs=("shared",)),
         UplinkSpec(items=7, pending=True),
     )
@@ -109,7 +108,6 @@ def test_what_a_refresh_sends_is_told() -> None:
     assert [uplink(spec) for spec in specs] == [
         "nothing",
         "the newest 7 items",
-        "nothing but whose device asks",
         "shared, made of the newest 7 items",
         "the events that the cloud has not stored",
     ]
