@@ -22,6 +22,7 @@ from shared_models.contract.tensors import Float32Array, TensorSpec
 from shared_models.control import Calibrate
 from shared_models.graphs import PROBES, probe, to_onnx
 from shared_models.method import (
+    ControllerExport,
     Controls,
     EncoderExport,
     LearnerExport,
@@ -74,7 +75,7 @@ def compile_bundle(
         "scorer": _ports(SCORER_FILE, specs, method.config.device_features),
         **({"encoder": encoding.ports(ENCODER_FILE, exported.encoder)} if exported.encoder else {}),
         **({"grad": gradient.ports(GRAD_FILE, specs)} if learner else {}),
-        **({"controller": control.ports(CONTROLLER_FILE)} if controller else {}),
+        **({"controller": control.ports(CONTROLLER_FILE, controller)} if controller else {}),
     }
     manifest = {
         "method": method.name,
@@ -86,7 +87,7 @@ def compile_bundle(
         "refresh": method.config.refresh.model_dump(),
         "uplink": method.config.uplink and method.config.uplink.model_dump(),
         "ranking": method.config.ranking and method.config.ranking.model_dump(),
-        "controller": controller and {"calibration": calibrate(controller)},
+        "controller": controller and {"calibration": calibrate(controller.controller)},
         "learning": learner and learner.spec.model_dump(),
         "groups": _groups(exported),
         "memory": method.config.memory and method.config.memory.model_dump(),
@@ -143,7 +144,7 @@ def _learning_files(
     return {GRAD_FILE: graph, LEARNING_VECTOR: arrays_to_bytes(vector)}
 
 
-def _controller(controller: nn.Module, method: Method) -> bytes:
+def _controller(controller: ControllerExport, method: Method) -> bytes:
     uplink = method.config.uplink
     return control.proved_controller(
         controller, method.config.features.items, uplink.items if uplink else 1

@@ -3,10 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 import numpy as np
 
 from shared_models.contract.tensors import Float32Array, Int64Array
+
+MECHANISMS: Final = ("session", "refresh", "device")
+"""What a controller chooses among, in the order of its classes: the list that the session began
+with or got since, as it is; a new one from the cloud; the list re-ranked by the device."""
 
 
 class Decision(StrEnum):
