@@ -1,6 +1,4 @@
-"""The oracle of sessions: what every list and every re-ranking would have brought, and the best way
-to spend a number of refreshes when all of it is known.
-"""
+"""The oracle of sessions: the best way to spend refreshes when all that they bring is known."""
 
 # Shapes: N moments of a session, C candidates of its first one, A moments of all sessions, I lists.
 
@@ -18,6 +16,7 @@ from shared_models.contract.tensors import Int64Array
 from shared_models.layers.sequence import cut_windows
 from shared_models.logs.moments import Moments
 from shared_models.logs.prepared import PreparedLog
+from shared_models.methods.mcrec.network import McrecNetwork
 
 Float64Array = NDArray[np.float64]
 
@@ -104,6 +103,7 @@ def _session(
 ) -> tuple[Float64Array, Float64Array]:
     """The values of a session's moments for all lists, as `Known` has them."""
     config, network = trained.method.config, trained.model
+    assert isinstance(network, McrecNetwork)  # noqa: S101 - only mcrec has sessions to choose in
     listed = torch.from_numpy(np.unique(shown[0]))
     count = len(shown)
     with torch.inference_mode():

@@ -71,7 +71,8 @@ class Played:
 
 def by_user(user: np.ndarray, value: np.ndarray, users: int) -> UserMetric:
     """The mean of ``value`` over all rankings, as a metric of users."""
-    return UserMetric(np.bincount(user, value, users), np.bincount(user, minlength=users) * 1.0)
+    total, count = np.bincount(user, value, users), np.bincount(user, minlength=users)
+    return UserMetric(total.astype(np.float64), count.astype(np.float64))
 
 
 def main() -> None:
