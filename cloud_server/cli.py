@@ -100,7 +100,8 @@ def _verb(name: str, about: str) -> None:
         resolve(method, 1, trunk, settings)
         training = _training(settings)
         own = (user_col, item_col, time_col)
-        origin = _origin(method, prefix, _Origin(log, table or [], shifted_sequences, split, own))
+        given = _Origin(log, table or [], shifted_sequences, split, own)
+        origin = _origin(method, settings, prefix, given)
 
         from cloud_server import jobs
         from shared_models.logs.fields import known_fields
@@ -259,9 +260,11 @@ class _Origin:
         return open_or_prepare(str(self.log), Columns(*self.columns), self.split or "user-tail")
 
 
-def _origin(method: str, prefix: Path | None, given: _Origin) -> _Origin:
+def _origin(
+    method: str, settings: Mapping[str, Any], prefix: Path | None, given: _Origin
+) -> _Origin:
     """``given`` with its format, if it makes sense; graphs of originals need a method for them."""
-    form = table_format(method) if given.tables else None
+    form = table_format(method, settings) if given.tables else None
     if prefix or (given.tables and form is None):
         option = "table" if given.tables else "prefix"
         raise BadSetting(option, f"{method} has no such format: give --log")

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from cloud_server.behaviour import Behaviour
 from cloud_server.inside import Inside
 from shared_models.config import MethodConfig, NeighbourSpec
+from shared_models.contract.errors import TooSmall
 from shared_models.contract.tensors import Float32Array, Int64Array
 from shared_models.logs.activity import grouped
 from shared_models.logs.fields import item_fields, user_fields
@@ -153,12 +154,22 @@ class Dataset:
         parts = (runs_RH[start : start + rows] for start in range(0, len(runs_RH), rows))
         return [self._without_candidates(part_BH) for part_BH in parts]
 
-    def sessions(self, rng: np.random.Generator, rows: int, ahead: int) -> list[Batch]:
-        """Moments inside sessions of the validation part, in random order, each once.
+    def sessions(
+        self, rng: np.random.Generator, rows: int, ahead: int, passes: int = 1
+    ) -> list[Batch]:
+        """Moments inside sessions of the validation part, in random order, each ``passes`` times.
 
         A history ends ``ahead`` exposures later, or with the session where that is sooner.
+
+        Raises:
+            TooSmall: there is no such moment.
         """
-        now_R = rng.permutation(self._inside.now_R)
+        if not len(self._inside.now_R):
+            raise TooSmall(
+                "no session of the validation part holds two events: nothing tells when a list "
+                "that is there should be replaced"
+            )
+        now_R = rng.permutation(np.tile(self._inside.now_R, passes))
         parts = (now_R[start : start + rows] for start in range(0, len(now_R), rows))
         return [self._in_session(part_B, ahead) for part_B in parts]
 
@@ -186,6 +197,7 @@ class Dataset:
         item_BC: Int64Array,
         label_BC: Float32Array,
         part: Part = "test",
+        prior_BC: Float32Array | None = None,
     ) -> Batch:
         """Candidates and labels beside what is known before some events of ``part``."""
         histories = self.behaviour.histories(keys.user_B, keys.seq_B, self._history)
@@ -197,6 +209,7 @@ class Dataset:
             None if profile_UM is None else self._tensor(profile_UM[keys.user_B]),
             None if others is None else self._tensor(others.histories(keys, part)),
             None if groups_U is None else self._tensor(groups_U[keys.user_B]),
+            None if prior_BC is None else self._tensor(prior_BC),
         )
 
     def _batch(
@@ -206,7 +219,8 @@ class Dataset:
         item_B1 = events["item"].to_numpy().astype(np.int64)[:, None]
         if self._labelled:
             label_B1 = (events["label"].to_numpy() > 0).astype(np.float32)[:, None]
-            return self.batch(keys, item_B1, label_B1, part)
+            prior_B1 = events["prior"].to_numpy()[:, None] if "prior" in events.columns else None
+            return self.batch(keys, item_B1, label_B1, part, prior_B1)
         drawn_BK = self._negatives.draw(keys.user_B, negatives, rng)
         label_BC = np.zeros((len(events), 1 + negatives), np.float32)
         label_BC[:, 0] = 1

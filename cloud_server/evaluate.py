@@ -38,7 +38,9 @@ def score_moments(trained: Trained, log: PreparedLog, moments: Moments, age: int
             part = moments[start : start + rows]
             candidates_BC, known_BC = part.padded()
             keys = EventKeys(part.user, part.seq, part.at)
-            batch = data.batch(keys, candidates_BC, np.zeros((0,), np.float32))
+            batch = data.batch(
+                keys, candidates_BC, np.zeros((0,), np.float32), prior_BC=part.padded_priors()
+            )
             logits_BC = trained.method.score(trained.model, batch, age).numpy()
             scores.append(logits_BC[known_BC])
     return np.concatenate(scores)

@@ -201,7 +201,7 @@ class _Trainer:
             sequences = self._data.sequences(rng, rows)
             return len(sequences), sequences
         if stage.rows == "sessions":
-            moments = self._data.sessions(rng, rows, stage.ahead)
+            moments = self._data.sessions(rng, rows, stage.ahead, stage.passes)
             return len(moments), moments
         return self._data.steps(rows), self._data.epoch(rng, rows, self._settings.negatives)
 

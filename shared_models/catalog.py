@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from shared_models.config import MethodConfig, TrunkConfig, TrunkName
-from shared_models.contract.errors import UnknownName
+from shared_models.contract.errors import BadSetting, UnknownName
 from shared_models.contract.features import LogFields
 from shared_models.contract.settings import validated
 
@@ -65,13 +65,23 @@ def resolve(
     return resolved
 
 
-def table_format(method: str) -> str | None:
+def table_format(method: str, settings: Settings) -> str | None:
     """The name of the tables that the original of ``method`` reads, where we read them too.
 
-    It is ``TABLE`` in the method's ``config.py``: names of formats are of `shared_models.logs`.
+    It is ``TABLE`` in the method's ``config.py``, or one of ``TABLES`` there, by the setting
+    ``part``: names of formats are of `shared_models.logs`.
+
+    Raises:
+        BadSetting: there are several, and the setting does not say which.
     """
     config = import_module(f"shared_models.methods.{method}.config")
-    return getattr(config, "TABLE", None)
+    tables = getattr(config, "TABLES", None)
+    if tables is None:
+        return getattr(config, "TABLE", None)
+    part = settings.get(method, {}).get("part")
+    if part not in tables:
+        raise BadSetting(f"{method}.part", f"say which table it is: {', '.join(tables)}")
+    return str(tables[part])
 
 
 def load_method(name: str, config: MethodConfig) -> Any:

@@ -68,6 +68,7 @@ class Batch:
         profile_BM: int64 value ids of the users' features, where the method reads them.
         others_BWL: int64 items of W neighbours, as ``history_BH``, where the method reads them.
         groups_B: int64 groups of the users, from 1 on, where the method knows some.
+        prior_BC: float32 logits of a ranker in the cloud, where the log tells them.
         since_B: in rows of sessions, int64 events of the session before now, at least 1.
         left_B: in rows of sessions, int64 items at the history's end that come after now.
     """
@@ -78,6 +79,7 @@ class Batch:
     profile_BM: Tensor | None = None
     others_BWL: Tensor | None = None
     groups_B: Tensor | None = None
+    prior_BC: Tensor | None = None
     since_B: Tensor | None = None
     left_B: Tensor | None = None
 
@@ -94,6 +96,8 @@ class Stage:
         epochs: most epochs, where fewer than the recipe's suffice.
         rows: what the loss reads.
         ahead: in rows of sessions, most exposures from now on.
+        passes: in rows of sessions, how often an epoch holds each moment: there are few of them,
+            and each time other things are drawn.
         start: told of some training rows before the first step: what begins where the data are.
         slow: those of the parameters that it moves at a tenth of the rate.
     """
@@ -105,6 +109,7 @@ class Stage:
     epochs: int | None = None
     rows: Rows = "targets"
     ahead: int = 1
+    passes: int = 1
     start: Callable[[nn.Module, Batch], None] | None = None
     slow: Callable[[nn.Module], Iterable[nn.Parameter]] | None = None
 

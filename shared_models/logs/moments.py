@@ -11,7 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from shared_models.contract.errors import BadSetting, UnknownName
-from shared_models.contract.tensors import Int64Array
+from shared_models.contract.tensors import Float32Array, Int64Array
 from shared_models.logs import sessions
 from shared_models.logs.prepared import Part, PreparedLog, targets
 from shared_models.logs.shortlists import NEGATIVES, shortlist, touched
@@ -70,6 +70,7 @@ class Moments:
         candidates: int64 (S,), shuffled within each moment, one moment after the other.
         labels: bool (S,), true where the user took it.
         begins: bool (M,), true where a session of the user begins, as of these moments.
+        priors: float32 (S,), the logits that a log tells of its candidates; None: it tells none.
         clicks: behaviour that only becomes history.
     """
 
@@ -80,6 +81,7 @@ class Moments:
     candidates: Int64Array
     labels: NDArray[np.bool_]
     begins: NDArray[np.bool_]
+    priors: Float32Array | None = None
     clicks: Clicks = field(default_factory=Clicks.none)
 
     def __len__(self) -> int:
@@ -98,8 +100,18 @@ class Moments:
             self.candidates[rows],
             self.labels[rows],
             self.begins[chosen],
+            None if self.priors is None else self.priors[rows],
             self.clicks.between(start, stop),
         )
+
+    def padded_priors(self) -> Float32Array | None:
+        """Priors as float32 (M, C), 0 where a moment has fewer candidates; None without any."""
+        if self.priors is None:
+            return None
+        known_MC = self.padded()[1]
+        padded_MC = np.zeros(known_MC.shape, np.float32)
+        padded_MC[known_MC] = self.priors
+        return padded_MC
 
     def padded(self) -> tuple[Int64Array, NDArray[np.bool_]]:
         """Candidates as int64 (M, C), 0 where a moment has fewer, and which are real."""
@@ -241,6 +253,7 @@ def _shown(events: pl.DataFrame) -> Moments:
         sorted_events["item"].to_numpy().astype(np.int64),
         sorted_events["label"].to_numpy() > 0,
         sessions.places(user, at) == 0,
+        sorted_events["prior"].to_numpy() if "prior" in sorted_events.columns else None,
     )
 
 
@@ -278,4 +291,5 @@ def _in_time(moments: Moments) -> Moments:
         moments.candidates[rows],
         moments.labels[rows],
         moments.begins[order],
+        None if moments.priors is None else moments.priors[rows],
     )

@@ -8,6 +8,7 @@ A folder with ``train.parquet``, ``validation.parquet``, ``test.parquet``, ``ite
 - labelled exposures also have ``label`` float32 and ``request`` int64. A request below 0 is one
   event of behaviour: the user took the item (label 1) without having been shown any. It is part of
   histories, and nothing to learn to predict or to be judged by;
+- where it is known, ``prior`` float32 is the logit that a ranker in the cloud gave to an exposure;
 - exposures out of an original's table also have ``row`` int64, their place in it from 1; behaviour
   has 0.
 

@@ -16,8 +16,9 @@ class Source:
         name: of the log.
         events: ``user``, ``item`` (any type), ``at`` (float64 seconds), in the file's order; for
             labelled exposures also ``label`` and ``request``, which is at least 0, or null for
-            behaviour: an item that the user took without having been shown any; for tables also
-            ``part``, 0 to 2, and ``row``, both as `cut` and `prepared` have them.
+            behaviour: an item that the user took without having been shown any; where it is known,
+            ``prior``, the logit that a ranker in the cloud gave; for tables also ``part``, 0 to 2,
+            and ``row``, both as `cut` and `prepared` have them.
         items: ``raw`` (text) and item features, or None.
         users: ``raw`` (text) and user features, or None.
         truth: what is known of a synthetic world.
@@ -50,7 +51,8 @@ def numbered(source: Source) -> tuple[pl.DataFrame, dict[str, pl.DataFrame]]:
     items, users = _table(events["item"], "item", 1), _table(events["user"], "user", 0)
     if len(items) < 2:
         raise TooSmall(f"{source.name}: one item only, {items['raw'][0]!r}: nothing to rank")
-    extra = [name for name in ("label", "request", "part", "row") if name in events.columns]
+    known = ("label", "request", "prior", "part", "row")
+    extra = [name for name in known if name in events.columns]
     dense = (
         events.with_columns(pl.col("user", "item").cast(pl.String))
         .join(users.rename({"user": "u", "raw": "user"}), on="user", maintain_order="left")
@@ -62,6 +64,7 @@ def numbered(source: Source) -> tuple[pl.DataFrame, dict[str, pl.DataFrame]]:
     if extra:
         dense = dense.with_columns(
             pl.col("label").cast(pl.Float32),
+            *([pl.col("prior").cast(pl.Float32)] if "prior" in extra else []),
             # Each on its own: what is grouped by request must not throw behaviour together.
             pl.coalesce(pl.col("request").cast(pl.Int64), -1 - pl.col("seq").cast(pl.Int64)),
         )

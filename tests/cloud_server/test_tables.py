@@ -50,6 +50,25 @@ def pinrec(user: int, item: int, label: int, life: Life) -> str:
     return pinrec_row(**ids, clk_sequence=listed(padded), group_id=str(user % 5))
 
 
+def crec(user: int, item: int, label: int, life: Life) -> str:
+    return "\t".join([listed(_fifty(user, life)), str(item), str(label)])
+
+
+def orec(user: int, item: int, label: int, life: Life) -> str:
+    prior = str(0.8 if label else 0.1)
+    return "\t".join([listed(_fifty(user, life)), str(item), prior, str(label)])
+
+
+def mcrec(user: int, item: int, label: int, life: Life) -> str:
+    return "\t".join([listed(_fifty(user, life)), str((item + label) % 3)])
+
+
+def _fifty(user: int, life: Life) -> Life:
+    """The newest 50, padded behind; who has none is told by an item of its own."""
+    newest = life[-50:] or [user + 1]
+    return newest + [0] * (50 - len(newest))
+
+
 def write(folder: Path, row: Row, rows: int = 120) -> tuple[Path, Path, list[Life]]:
     """A table to train on and one to test on, and the newest items before each of their rows."""
     rng, lives = random.Random(0), [[] for _ in range(USERS)]  # noqa: S311 - a toy

@@ -72,8 +72,8 @@ def pattern_batch(rows: int = 64, history: int = 40, seed: int = 0) -> Batch:
     others_BWL[::3, 1:] = 0
     groups_B = 1 + torch.arange(rows) % GROUPS
     known = (profile_BM, others_BWL, groups_B)
-    session = (torch.full((rows,), 4), torch.full((rows,), 3))
-    return Batch(history_BH, torch.cat([target, wrong], 1), labels, *known, *session)
+    session = {"since_B": torch.full((rows,), 4), "left_B": torch.full((rows,), 3)}
+    return Batch(history_BH, torch.cat([target, wrong], 1), labels, *known, **session)
 
 
 def train_steps(

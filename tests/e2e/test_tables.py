@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from shared_models.contract.bundle import BundleStore
-from tests.cloud_server.test_tables import Row, cigar, ecrec, pinrec, write
+from tests.cloud_server.test_tables import Row, cigar, crec, ecrec, mcrec, orec, pinrec, write
 from tests.e2e.conftest import command
 from tests.shared_models.logs.tables.conftest import ecrec_row, write_table
 
@@ -16,22 +16,33 @@ SHORT = ("--set", "train.epochs=1")
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("method", "row"), [("ecrec", ecrec), ("cigar", cigar), ("pinrec", pinrec)]
+    ("method", "row", "more"),
+    [
+        ("ecrec", ecrec, ()),
+        ("cigar", cigar, ()),
+        ("pinrec", pinrec, ()),
+        ("mcrec", crec, ("--set", "mcrec.part=cloud")),
+        ("mcrec", orec, ("--set", "mcrec.part=device")),
+        ("mcrec", mcrec, ("--set", "mcrec.part=controller")),
+    ],
+    ids=["ecrec", "cigar", "pinrec", "crec", "orec", "mcrec"],
 )
 def test_tables_are_trained_on_scored_and_exported(
-    method: str, row: Row, cache: Path, tmp_path: Path
+    method: str, row: Row, more: tuple[str, ...], cache: Path, tmp_path: Path
 ) -> None:
     train, test, _ = write(tmp_path, row)
     tables = ("--table", str(train), "--table", str(test))
-    options = ("--method", method, *tables, *SHORT, "--out", str(tmp_path / "model"))
+    options = ("--method", method, *more, *tables, *SHORT, "--out", str(tmp_path / "model"))
     bundles = tmp_path / "bundles"
 
-    for verb, more in (("train", ()), ("infer", ()), ("export", ("--bundles", str(bundles)))):
-        done = command("cloud_server.cli", verb, *options, *more, cache=cache)
+    for verb, place in (("train", ()), ("infer", ()), ("export", ("--bundles", str(bundles)))):
+        done = command("cloud_server.cli", verb, *options, *place, cache=cache)
         assert done.returncode == 0, done.stderr
 
     frame = pl.read_parquet(tmp_path / "model" / "predictions.parquet")
-    assert frame["row"].to_list() == list(range(1, 31))
+    # A row of decisions is scored for each of the three mechanisms.
+    of_row = 3 if row is mcrec else 1
+    assert frame["row"].to_list() == [row for row in range(1, 31) for _ in range(of_row)]
     assert frame["score"].is_finite().all()
     assert method in BundleStore(bundles).released()
 
@@ -45,6 +56,11 @@ def test_tables_are_trained_on_scored_and_exported(
         (("--method", "duet"), "duet has no such format: give --log"),
         (("--method", "ecrec", "--log", "synthetic"), "no --log, --split or --*-col"),
         (("--method", "ecrec", "--split", "global-time"), "no --log, --split or --*-col"),
+        (("--method", "mcrec"), "say which table it is: cloud, device, controller"),
+        (
+            ("--method", "mcrec", "--set", "mcrec.part=device"),
+            "row 1: expected 4 columns separated by tabs, found 9",
+        ),
         (("--method", "ecrec", "--shifted-sequences"), "same ids in targets and sequences"),
     ],
 )

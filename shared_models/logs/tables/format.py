@@ -18,7 +18,8 @@ class Parsed:
 
     Attributes:
         rows: ``user``, ``item``, ``label`` int64 and ``history``, a list of int64: the items that
-            the user took before, oldest first, without padding.
+            the user took before, oldest first, without padding. With ``prior`` float64, where the
+            table tells it, the logit that a ranker in the cloud gave.
         targets: ``item`` and features, as rows tell of what they show.
         taken: the same, as they tell of histories; null where a feature is unknown.
         users: ``user`` and features, or None.
@@ -38,11 +39,13 @@ class Format:
         layout: of lines.
         longest: items of a history, at most.
         parse: what checked rows, as text, come to.
+        of_row: exposures that each row becomes.
     """
 
     layout: Layout
     longest: int
     parse: Callable[[pl.DataFrame], Parsed]
+    of_row: int = 1
 
 
 def ids(column: str) -> pl.Expr:

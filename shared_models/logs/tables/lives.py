@@ -34,10 +34,12 @@ class Lives:
 
     Attributes:
         longest: items of a history, at most.
+        of_row: exposures of each row; they are one request.
         shown: rows so far, in all tables.
     """
 
     longest: int
+    of_row: int = 1
     shown: int = 0
     _known: dict[int, list[int]] = field(default_factory=dict)
     _last: tuple[int, list[int], int] | None = None
@@ -46,25 +48,31 @@ class Lives:
         """The events that the next rows of a table add.
 
         Args:
-            rows: ``user``, ``item``, ``label`` and ``history``.
+            rows: ``user``, ``item``, ``label`` and ``history``, and ``prior`` if there is one.
             first: the place of the first of them in its table, from 1. A table begins at 1, and
                 no request goes on from one table to the next.
 
         Returns:
             ``user``, ``item``, ``at``, ``label``, ``request`` (null: mere behaviour) and ``row`` of
-            the table (0: mere behaviour), in order of time.
+            the table (0: mere behaviour), in order of time; ``prior``, where it was given.
         """
         if first == 1:
             self._last = None
         events: list[Event] = []
         columns = (rows[name].to_list() for name in ("user", "item", "label", "history"))
-        for number, (user, item, label, history) in enumerate(zip(*columns, strict=True), first):
-            self.shown += 1
+        for place, (user, item, label, history) in enumerate(zip(*columns, strict=True)):
+            if place % self.of_row == 0:
+                self.shown += 1
             request = self._request(user, history, events)
+            number = first + place // self.of_row
             events.append((user, item, float(self.shown), label, request, number))
-            if label:
+            if label and self.of_row == 1:
                 self._know(user, [item])
-        return pl.DataFrame(events, SCHEMA, orient="row")
+        told = pl.DataFrame(events, SCHEMA, orient="row")
+        if "prior" not in rows.columns:
+            return told
+        prior = rows.select("prior", row=pl.int_range(first, first + pl.len(), dtype=pl.Int64))
+        return told.join(prior, on="row", how="left", maintain_order="left")
 
     def _request(self, user: int, history: list[int], events: list[Event]) -> int:
         """The request of the next row, after whatever its user took before that."""

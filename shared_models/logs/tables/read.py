@@ -13,6 +13,7 @@ from shared_models.logs.tables.ecrec import ECREC
 from shared_models.logs.tables.format import Format, Parsed
 from shared_models.logs.tables.lines import read_lines
 from shared_models.logs.tables.lives import Lives
+from shared_models.logs.tables.mcrec import CREC, DECISIONS, OREC
 from shared_models.logs.tables.pinrec import PINREC
 
 FORMATS: Final[Mapping[str, Format]] = {
@@ -20,6 +21,9 @@ FORMATS: Final[Mapping[str, Format]] = {
     "cigar": CIGAR,
     "cigar-shifted": CIGAR_SHIFTED,
     "pinrec": PINREC,
+    "mcrec-cloud": CREC,
+    "mcrec-device": OREC,
+    "mcrec-controller": DECISIONS,
 }
 """By name; those of ``-shifted`` have 1 added to every id in sequences."""
 
@@ -34,7 +38,7 @@ def read_tables(paths: Sequence[Path], form: Format) -> Source:
     Raises:
         PathMissing, BadLog, BadValue, TooSmall: one cannot be used; no row is ever skipped.
     """
-    lives, features = Lives(form.longest), _Features()
+    lives, features = Lives(form.longest, form.of_row), _Features()
     tables: list[pl.DataFrame] = []
     sizes: list[int] = []
     for path in paths:

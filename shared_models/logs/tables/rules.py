@@ -42,6 +42,22 @@ def binary(column: str) -> Rule:
     return _matching(column, "^[01]$", "expected 0 or 1")
 
 
+def below(column: str, count: int) -> Rule:
+    """One of ``count`` classes, from 0."""
+    return _matching(column, f"^[0-{count - 1}]$", f"expected a class from 0 to {count - 1}")
+
+
+def probability(column: str) -> Rule:
+    """From 0 to 1, as a decimal number."""
+    found = pl.col(column).cast(pl.Float64, strict=False)
+    expected = "expected a probability from 0 to 1"
+    return Rule(
+        column,
+        ~found.is_between(0, 1).fill_null(value=False),
+        lambda cells: f"{expected}, found {_short(cells[column])}",
+    )
+
+
 def id_list(column: str) -> Rule:
     """Ids separated by commas; nothing at all is an empty list."""
 

@@ -1,6 +1,6 @@
 """Settings of MCRec."""
 
-from typing import Final, Self
+from typing import Final, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -18,6 +18,8 @@ from shared_models.contract.features import FeatureSpec
 from shared_models.contract.manifest import RankingSpec, RefreshRule, UplinkSpec
 from shared_models.logs.sessions import LONGEST
 
+TABLES: Final = {name: f"mcrec-{name}" for name in ("cloud", "device", "controller")}
+"""By the setting ``part``, the format of the original's tables that it reads."""
 _ID_BYTES: Final = 2
 _SCORE_BYTES: Final = 2
 
@@ -42,20 +44,25 @@ class Config(MethodConfig):
     ``trunk`` is the cloud's; the device's has the same kind and a smaller width.
     """
 
+    part: Literal["all", "cloud", "device", "controller"] = Field(
+        "all",
+        description="What is trained and judged: the system, or, on a table of the original, the "
+        "one network that the table is for.",
+    )
     cloud_window: PositiveInt = Field(50, description="Events that the cloud's ranker sees, G.")
     device_width: PositiveInt = Field(
         8, description="Width of the device's ranker; a quarter of the cloud's by default."
     )
-    controller_width: PositiveInt = Field(4, description="Width of the controller's item vectors.")
+    controller_width: PositiveInt = Field(6, description="Width of the controller's item vectors.")
     hidden: PositiveInt = Field(32, description="Width of the controller's hidden layer.")
-    horizon: PositiveInt = Field(5, description="Exposures over which an outcome is taken, K.")
+    horizon: PositiveInt = Field(10, description="Exposures over which an outcome is taken, K.")
     negatives: PositiveInt = Field(50, description="Items that what is taken is compared with, N.")
     temperature: PositiveFloat = Field(
         0.05,
         description="Smoothing of labels: a mechanism whose outcome is this much better is e times "
         "as likely to be the label.",
     )
-    decision_epochs: PositiveInt = Field(20, description="Most epochs of learner and controller.")
+    decision_epochs: PositiveInt = Field(10, description="Most epochs of learner and controller.")
     prices: Prices = Prices()
     share: float = Field(
         0.1, gt=0, le=1, description="Budget: rankings inside sessions that refresh, by default."

@@ -9,7 +9,8 @@ taken over the next K exposures of the session:
 - device: the candidates re-ranked before each exposure, with the old list as prior.
 
 An exposure's outcome is the share of N drawn items that rank below the one taken, ties half; a
-mechanism's is the mean over its exposures. Age and drawn items come from the generator alone.
+mechanism's is the sum over the exposures that are left in the session, over K: what it brings late
+in a session is little. Age and drawn items come from the generator alone.
 """
 
 # Shapes: B rows, H history, G events in the uplink, K exposures, N drawn items, C = 1 + N of an
@@ -116,8 +117,8 @@ def _exposures(config: Config, batch: Batch, rng: torch.Generator) -> tuple[Tens
 
 
 def _outcome(scores_BKC: Tensor, shown_BK: Tensor) -> Tensor:
-    """Share of drawn items below the taken one, ties half, over the exposures that were: (B,)."""
+    """Share of drawn items below the taken one, ties half, summed over exposures, over K: (B,)."""
     taken_BK1, drawn_BKN = scores_BKC[..., :1], scores_BKC[..., 1:]
     below_BKN = (taken_BK1 > drawn_BKN).float() + 0.5 * (taken_BK1 == drawn_BKN).float()
-    share_BK = below_BKN.mean(-1) * shown_BK
-    return share_BK.sum(1) / shown_BK.sum(1)
+    outcome_B: Tensor = (below_BKN.mean(-1) * shown_BK).mean(1)
+    return outcome_B

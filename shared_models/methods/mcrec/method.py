@@ -6,6 +6,7 @@ Device-Cloud Collaborative Recommendation via Meta Controller (arXiv:2207.03066)
 # Shapes: B rows, G events in the uplink, T in the device's window, C candidates, M mechanisms.
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Final
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,7 @@ from shared_models.methods.mcrec.network import (
     McrecNetwork,
 )
 
+_PASSES: Final = 4
 Loss = Callable[[nn.Module, Batch, torch.Generator], Tensor]
 
 
@@ -45,18 +47,30 @@ class Mcrec:
 
     def stages(self) -> Sequence[Stage]:
         """The cloud's ranker; the device's on lists of every age; then what chooses."""
+        cloud = Stage("cloud", _part("cloud"), self._cloud_loss, self._fresh)
+        device = Stage("device", _part("device"), self._device_loss, self._reranked)
+        told = Stage("controller", _chooser, self._told_loss, self._told_logits)
+        if self.config.part != "all":
+            return [{"cloud": cloud, "device": device, "controller": told}[self.config.part]]
         return [
-            Stage("cloud", _part("cloud"), self._cloud_loss, self._fresh),
-            Stage("device", _part("device"), self._device_loss, self._reranked),
+            cloud,
+            device,
             self._on_sessions("outcomes", "learner", self._outcome_loss, self._as_expected),
             self._on_sessions("controller", "controller", self._controller_loss, self._as_chosen),
         ]
 
     def score(self, model: nn.Module, batch: Batch, age: int = 0) -> Tensor:
-        """Logits (B, C): a fresh list as the cloud has it, an older one re-ranked by the device."""
+        """Logits (B, C): a fresh list as the cloud has it, an older one re-ranked by the device.
+
+        Of one part alone, what that network says of the original's table.
+        """
         network = _network(model)
+        if self.config.part == "controller":
+            return self._told_logits(model, batch)
         listed_BC = self._listed(network, batch, age)
-        return self._own(network, batch, listed_BC) if age else listed_BC
+        if self.config.part == "device" or age:
+            return self._own(network, batch, listed_BC)
+        return listed_BC
 
     def rank(self, model: nn.Module, windows: Int64Array, candidates: Int64Array) -> Float32Array:
         """Logits (B, C) of the cloud."""
@@ -78,9 +92,16 @@ class Mcrec:
         return ControllerExport(controller, {"rerank": 0, "choice": len(MECHANISMS)})
 
     def _on_sessions(self, name: str, part: str, loss: Loss, scores: Loss) -> Stage:
-        config = self.config
-        epochs, ahead = config.decision_epochs, config.horizon
-        return Stage(name, _part(part), loss, scores, epochs, rows="sessions", ahead=ahead)
+        return Stage(
+            name,
+            _part(part),
+            loss,
+            scores,
+            self.config.decision_epochs,
+            rows="sessions",
+            ahead=self.config.horizon,
+            passes=_PASSES,
+        )
 
     def _cloud_loss(self, model: nn.Module, batch: Batch, rng: torch.Generator) -> Tensor:
         return _bce(self._fresh(model, batch, rng), batch)
@@ -102,6 +123,27 @@ class Mcrec:
         found = decisions(network, self.config, batch, rng)
         logits_BM = network.chosen(found.event_ids_BG, found.listed_ids_BG)
         return functional.cross_entropy(logits_BM, self._labels(network, found))
+
+    def _told_loss(self, model: nn.Module, batch: Batch, _: torch.Generator) -> Tensor:
+        """Cross entropy of the mechanism that a table says is best."""
+        taken_B = batch.labels_BC[:, 0] > 0
+        logits_BM = self._told(_network(model), batch)[taken_B]
+        # A batch may hold no row that takes its mechanism, and then has nothing to say.
+        best_B = batch.candidates_BC[taken_B, 0] - 1
+        return functional.cross_entropy(logits_BM, best_B, reduction="sum") / len(batch.labels_BC)
+
+    def _told_logits(
+        self, model: nn.Module, batch: Batch, _: torch.Generator | None = None
+    ) -> Tensor:
+        """Logits of mechanisms 1 to 3, which are the candidates: (B, C)."""
+        return self._told(_network(model), batch).gather(1, (batch.candidates_BC - 1).clamp(min=0))
+
+    def _told(self, network: McrecNetwork, batch: Batch) -> Tensor:
+        """What is chosen for histories alone, before there is a list: (B, M)."""
+        now_BG = cut_windows(batch.history_BH, self.config.cloud_window)
+        items_VD = network.device.residual.trunk.items.vectors.weight
+        logits_BM: Tensor = network.controller(items_VD, now_BG, torch.zeros_like(now_BG))
+        return logits_BM
 
     def _labels(self, network: McrecNetwork, found: Decisions) -> Tensor:
         with torch.no_grad():
@@ -153,6 +195,8 @@ class Mcrec:
         return logits_BC
 
     def _own(self, network: McrecNetwork, batch: Batch, prior_BC: Tensor) -> Tensor:
+        if batch.prior_BC is not None:
+            prior_BC = batch.prior_BC
         windows_BT = cut_windows(batch.history_BH, self.config.features.window)
         logits_BC: Tensor = network.device(windows_BT, batch.candidates_BC, prior_BC)
         return logits_BC
@@ -163,6 +207,13 @@ def _part(name: str) -> Callable[[nn.Module], Iterable[nn.Parameter]]:
         return _network(model).get_submodule(name).parameters()
 
     return parameters
+
+
+def _chooser(model: nn.Module) -> Iterable[nn.Parameter]:
+    """The controller, and the items that it otherwise gets from the device's ranker."""
+    network = _network(model)
+    yield from network.controller.parameters()
+    yield from network.device.residual.trunk.items.vectors.parameters()
 
 
 def _ages(batch: Batch, rng: torch.Generator) -> Tensor:

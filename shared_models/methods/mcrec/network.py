@@ -11,10 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from typing_extensions import override
 
-from shared_models.contract.events import PAD
 from shared_models.contract.ranking import MECHANISMS
 from shared_models.layers.mlp import MLP
-from shared_models.layers.sequence import lengths, mean_known, newest
+from shared_models.layers.sequence import lengths, mean_known, recency
 from shared_models.logs.sessions import LONGEST
 from shared_models.method import Facts
 from shared_models.methods.mcrec.config import Config
@@ -24,6 +23,9 @@ SURE: Final = 9.21
 """Largest logit of a prior that counts: a probability of 0.9999."""
 SESSION, REFRESH, DEVICE = range(len(MECHANISMS))
 _SEEN: Final = 6
+_FEATURES: Final = _SEEN * (_SEEN - 1) // 2 + 1
+_FEW: Final = 3
+_TINY: Final = 1e-6
 
 
 class DeviceRanker(nn.Module):
@@ -49,26 +51,47 @@ class DeviceRanker(nn.Module):
 class SeenWindows(nn.Module):
     """What a controller sees of the window now and of that which the list was made for.
 
-    Means of both and of what is new, the newest item, how new and old agree, and how much is new.
+    How alike, as cosines, are the newest item, the few newest ones, what is new, and all of the
+    window; the few newest when the list was made, which say what it is about, and all of that
+    window; and how much is new. Not what they are: a change of mind looks alike for all topics, so
+    that little data tell what it is worth.
     """
 
     @override
     def forward(
         self, items_VD: Tensor, event_ids_BG: Tensor, listed_ids_BG: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Features (B, F) and change (B,), 1 - the cosine of both means."""
-        known_BG = event_ids_BG != PAD
+        """Features (B, F) and change (B,), 1 - the cosine of both windows' means."""
         listed_BGG = event_ids_BG[:, :, None] == listed_ids_BG[:, None, :]
-        new_BG = event_ids_BG * (known_BG & ~listed_BGG.any(-1))
-        now_BGD = items_VD[event_ids_BG]
-        now_BD = mean_known(now_BGD, event_ids_BG)
-        then_BD = mean_known(items_VD[listed_ids_BG], listed_ids_BG)
-        new_BD = mean_known(now_BGD, new_BG)
-        newest_BD = newest(now_BGD, event_ids_BG)
+        new_BG = event_ids_BG * ~listed_BGG.any(-1)
+        seen = [
+            _latest(event_ids_BG, 1),
+            _latest(event_ids_BG, _FEW),
+            new_BG,
+            event_ids_BG,
+            _latest(listed_ids_BG, _FEW),
+            listed_ids_BG,
+        ]
+        means_BSD = torch.stack([mean_known(items_VD[ids_BG], ids_BG) for ids_BG in seen], dim=1)
+        unit_BSD = functional.normalize(means_BSD, dim=-1, eps=_TINY)
+        cosines_BSS = unit_BSD @ unit_BSD.transpose(1, 2)
+        pairs_BF = cosines_BSS.flatten(1)[:, self.pairs]
         share_B1 = lengths(new_BG)[:, None] / LONGEST
-        seen = [now_BD, then_BD, new_BD, newest_BD, new_BD * then_BD, newest_BD * then_BD]
-        change_B = 1 - functional.cosine_similarity(now_BD, then_BD)
-        return torch.cat([*seen, share_B1], dim=-1), change_B
+        change_B = 1 - cosines_BSS[:, 3, 5]
+        return torch.cat([pairs_BF, share_B1], dim=-1), change_B
+
+    pairs: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        first, second = torch.triu_indices(_SEEN, _SEEN, 1)
+        self.register_buffer("pairs", first * _SEEN + second, persistent=False)
+
+
+def _latest(event_ids_BG: Tensor, count: int) -> Tensor:
+    """Right-padded windows of which only the ``count`` newest items are left: int64 (B, G)."""
+    ahead_BG = recency(event_ids_BG, event_ids_BG.shape[1] + 1)
+    return event_ids_BG * (ahead_BG < count)
 
 
 class MetaController(nn.Module):
@@ -81,7 +104,7 @@ class MetaController(nn.Module):
         super().__init__()
         self.project = nn.Linear(width, config.controller_width, bias=False)
         self.seen = SeenWindows()
-        self.layers = MLP((_features(config.controller_width), config.hidden, len(MECHANISMS)))
+        self.layers = MLP((_FEATURES, config.hidden, len(MECHANISMS)))
 
     @override
     def forward(self, items_VD: Tensor, event_ids_BG: Tensor, listed_ids_BG: Tensor) -> Tensor:
@@ -141,7 +164,7 @@ class McrecNetwork(nn.Module):
         self.cloud = Ranker(config.trunk, config.cloud_features, facts)
         self.device = DeviceRanker(config, facts)
         self.seen = SeenWindows()
-        self.learner = TLearner(_features(config.trunk.width), config.hidden)
+        self.learner = TLearner(_FEATURES, config.hidden)
         self.controller = MetaController(config.device_width, config)
 
     def expected(self, event_ids_BG: Tensor, listed_ids_BG: Tensor) -> Tensor:
@@ -170,7 +193,3 @@ def sizes(network: McrecNetwork) -> Mapping[str, int]:
         name: sum(each.numel() for each in (*part.parameters(), *part.buffers()))
         for name, part in counted.items()
     }
-
-
-def _features(width: int) -> int:
-    return _SEEN * width + 1

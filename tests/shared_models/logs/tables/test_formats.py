@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
 from shared_models.config import UserGroups
-from shared_models.contract.errors import TooSmall, UnknownName
+from shared_models.contract.errors import BadValue, TooSmall, UnknownName
 from shared_models.logs.activity import grouped
 from shared_models.logs.prepare import prepare
 from shared_models.logs.prepared import PARTS, targets
@@ -15,6 +16,7 @@ from shared_models.logs.splits import cut
 from shared_models.logs.tables.cigar import CIGAR, CIGAR_SHIFTED
 from shared_models.logs.tables.ecrec import ECREC
 from shared_models.logs.tables.format import Format
+from shared_models.logs.tables.mcrec import CREC, DECISIONS, OREC
 from shared_models.logs.tables.pinrec import PINREC
 from shared_models.logs.tables.read import read_tables
 from tests.shared_models.logs.conftest import make_source
@@ -159,6 +161,55 @@ def test_groups_of_a_table_are_those_that_users_are_first_told_with(tmp_path: Pa
 
     told = [1 + numbers[int(raw)] for raw in log.user_table.sort("user")["raw"].to_list()]
     assert found_U.tolist() == told
+
+
+def test_a_row_of_orec_brings_its_prior_as_a_logit(tmp_path: Path) -> None:
+    rows = ["3,5,0,0\t7\t0.9\t1", "3,5,0,0\t8\t0\t0", "\t7\t1\t0"]
+    source = source_of(tmp_path, OREC, *rows)
+
+    events = source.events
+    assert events.select("item", "label", "row").rows() == [
+        (3, 1, 0),
+        (5, 1, 0),
+        (7, 1, 1),
+        (8, 0, 2),
+        (7, 0, 3),
+    ]
+    # Rows with the same history are what one request showed.
+    assert events["request"].to_list()[2] == events["request"].to_list()[3]
+    assert events["user"].n_unique() == 2
+    np.testing.assert_allclose(
+        events["prior"].fill_null(0).to_list(), [0, 0, 2.197, -9.21, 9.21], atol=1e-3
+    )
+
+
+def test_a_decision_shows_all_mechanisms_and_takes_one(tmp_path: Path) -> None:
+    source = source_of(tmp_path, DECISIONS, "3,5\t2", "3,5\t0")
+    more = write_table(tmp_path, [f"3,{item}\t{item % 3}" for item in range(4, 40)], "more.txt")
+    log = prepare(read_tables([more], DECISIONS), "rows", tmp_path / "log")
+
+    shown = source.events.filter(pl.col("row") > 0)
+    assert shown["row"].to_list() == [1, 1, 1, 2, 2, 2]
+    assert shown["label"].to_list() == [0, 0, 1, 1, 0, 0]
+    assert shown["user"].n_unique() == 2
+    # The first three items are the mechanisms, in order.
+    assert log.item_table.sort("item")["raw"].to_list()[:3] == ["-3", "-2", "-1"]
+
+
+@pytest.mark.parametrize(
+    ("form", "row", "says"),
+    [
+        (OREC, "3,5\t7\t1.5\t1", "prior.*expected a probability from 0 to 1, found '1.5'"),
+        (OREC, "3,5\t7\tnan\t1", "prior.*expected a probability"),
+        (CREC, "3,x\t7\t1", "history"),
+        (DECISIONS, "3,5\t3", "label.*expected a class from 0 to 2, found '3'"),
+    ],
+)
+def test_a_bad_cell_of_mcrec_s_tables_is_told(
+    form: Format, row: str, says: str, tmp_path: Path
+) -> None:
+    with pytest.raises(BadValue, match=says):
+        source_of(tmp_path, form, row)
 
 
 def test_sequences_that_are_shifted_mean_the_ids_below(tmp_path: Path) -> None:
