@@ -47,12 +47,13 @@ protos: $(STAMP) ## write the Python of protos/v1 anew
 schema: $(STAMP) ## write the JSON schema of metrics.json anew
 	$(BIN)/python -m simulator.metrics_model > docs/schema/metrics.schema.json
 
-bench: $(STAMP) ## measure speed, links, memory, neighbour lists and quality; prints ratios (an hour and more)
+bench: $(STAMP) ## measure speed, links, memory, learning, neighbour lists and quality; prints ratios (an hour and more)
 	$(BIN)/python -m bench.replay
 	$(BIN)/python -m bench.service
 	$(BIN)/python -m bench.gpu
 	$(BIN)/python -m bench.links
 	$(BIN)/python -m bench.memory
+	$(BIN)/python -m bench.learning
 	$(BIN)/python -m bench.neighbours
 	$(BIN)/python -m bench.memory_store
 	$(BIN)/python -m bench.quality

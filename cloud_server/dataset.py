@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from shared_models.config import MethodConfig, NeighbourSpec
 from shared_models.contract.tensors import Float32Array, Int64Array
+from shared_models.logs.activity import grouped
 from shared_models.logs.fields import item_fields, user_fields
 from shared_models.logs.neighbours import listed
 from shared_models.logs.prepared import Part, PreparedLog, targets
@@ -212,6 +213,7 @@ class Dataset:
         self.facts = _facts(log)
         self._profile = _profiles(log) if config.features.profile else None
         self._others = Others.of(log, config.neighbours) if config.neighbours else None
+        self._groups = grouped(log, config.user_groups) if config.user_groups else None
 
     def epoch(self, rng: np.random.Generator, rows: int, negatives: int) -> Iterator[Batch]:
         """Every training row once, in random order; a positive sits beside its negatives."""
@@ -254,13 +256,14 @@ class Dataset:
     ) -> Batch:
         """Candidates and labels beside what is known before some events of ``part``."""
         histories = self.behaviour.histories(keys.user_B, keys.seq_B, self._history)
-        profile_UM, others = self._profile, self._others
+        profile_UM, others, groups_U = self._profile, self._others, self._groups
         return Batch(
             self._tensor(histories),
             self._tensor(item_BC),
             self._tensor(label_BC),
             None if profile_UM is None else self._tensor(profile_UM[keys.user_B]),
             None if others is None else self._tensor(others.histories(keys, part)),
+            None if groups_U is None else self._tensor(groups_U[keys.user_B]),
         )
 
     def _batch(

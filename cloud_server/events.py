@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 import polars as pl
 
 from cloud_server.batcher import Batcher
+from cloud_server.durable import durable
 from shared_models.contract.errors import BadAsk, BadSetting
 from shared_models.contract.events import Event, EventBatch
 from shared_models.contract.features import encode_windows
@@ -65,9 +66,7 @@ class EventJournal:
             raise ValueError(f"keep {keep} would forget how many events a user has")
         self._path, self._keep = path, keep
         try:
-            self._db = sqlite3.connect(path, check_same_thread=False)
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = FULL")
+            self._db = durable(path)
             self._db.execute(_TABLE)
         except sqlite3.DatabaseError as error:
             raise BadSetting("journal", f"{path} cannot be a journal: {error}") from error

@@ -9,7 +9,7 @@ import json
 import math
 import shutil
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -58,6 +58,10 @@ class Ledger(Protocol):
         """Keep what the kernel said of the connections, before they are closed."""
         ...
 
+    def contributed(self, counts: Mapping[str, int]) -> None:
+        """Keep how many contributions came, by what became of them."""
+        ...
+
 
 class NoLedger:
     """Counts nothing."""
@@ -68,6 +72,9 @@ class NoLedger:
         """Forget it."""
 
     def connected(self, connections: Sequence[Connection]) -> None:
+        """Forget them."""
+
+    def contributed(self, counts: Mapping[str, int]) -> None:
         """Forget them."""
 
 
@@ -83,6 +90,7 @@ class ExchangeLedger:
         self._parts = path.with_name(f".{path.name}.parts")
         self._columns = _blank()
         self._connections: Sequence[Connection] = ()
+        self._contributions: Mapping[str, int] = {}
 
     def enter(
         self, user: int | None, purpose: str, ask: int, size: tuple[int, int], stay: Stay | None
@@ -103,14 +111,20 @@ class ExchangeLedger:
         """Keep what the kernel said of the connections, before they are closed."""
         self._connections = connections
 
+    def contributed(self, counts: Mapping[str, int]) -> None:
+        """Keep how many contributions came, by what became of them."""
+        self._contributions = counts
+
     def close(self) -> None:
-        """Write the file, with the connections as JSON in its metadata."""
+        """Write the file; connections and contributions are JSON in its metadata."""
         self._flush()
         draft = self._path.with_name(f".{self._path.name}.draft")
         kernel = json.dumps([asdict(connection) for connection in self._connections])
         parts = sorted(self._parts.iterdir())
         pl.scan_parquet(parts).sink_parquet(
-            draft, row_group_size=_GROUP, metadata={"connections": kernel}
+            draft,
+            row_group_size=_GROUP,
+            metadata={"connections": kernel, "contributions": json.dumps(self._contributions)},
         )
         draft.replace(self._path)
         self.discard()

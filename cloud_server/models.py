@@ -1,7 +1,7 @@
 """The models behind the bundles: what the cloud can do for the devices that run one."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -9,6 +9,8 @@ import torch
 
 from cloud_server.bundles import Bundles, models_folder
 from cloud_server.checkpoints import Trained, load_checkpoint
+from cloud_server.federation.desk import Desk, Desks
+from cloud_server.groups import EVERYBODY, Assignment, read_assignment
 from cloud_server.personalize import Personalizer
 from cloud_server.ranker import CloudRanker
 from cloud_server.remembered import Memories, Remembered
@@ -17,17 +19,31 @@ from protos.v1 import collaboration_pb2
 from shared_models.contract.bundle import Bundle
 from shared_models.contract.manifest import Manifest
 from shared_models.contract.overlay import Overlay, overlay_to_proto
+from shared_models.contract.tensors import Float32Array
 from shared_models.method import Personalizes, RanksInCloud
+
+Slots = Mapping[str, Float32Array]
 
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A bundle and what its method offers in the cloud."""
+    """A bundle and what its method offers in the cloud.
+
+    Attributes:
+        manifest: of the bundle.
+        personalizer: writes slots for single users.
+        ranker: ranks for devices.
+        groups: what group 1, 2, ... shares in the bundle itself.
+        assignment: which user is in which group.
+        desk: where devices ask that learn together.
+    """
 
     manifest: Manifest
     personalizer: Personalizer | None = None
     ranker: CloudRanker | None = None
     groups: Sequence[collaboration_pb2.Overlay] = ()
+    assignment: Assignment = EVERYBODY
+    desk: Desk | None = None
 
     async def close(self) -> None:
         """Answer what waits."""
@@ -52,6 +68,7 @@ class Models:
     def __init__(self, bundles: Bundles, settings: ServeSettings) -> None:
         self._bundles, self._settings = bundles, settings
         self._memories = Memories(settings)
+        self._desks = Desks(settings)
         self._served: dict[str, Served] = {}
         self._loading = asyncio.Lock()
 
@@ -83,7 +100,13 @@ class Models:
         """Answer what waits, take nothing more."""
         for served in self._served.values():
             await served.close()
+        await self._desks.close()
         self._memories.close()
+
+    @property
+    def contributions(self) -> Mapping[str, int]:
+        """How many contributions came so far, by what became of them."""
+        return self._desks.counters.as_mapping()
 
     def _load(self, bundle_id: str) -> tuple[Bundle, "_Model | None"]:
         bundle = self._bundles.read(bundle_id)
@@ -97,8 +120,11 @@ class Models:
     def _serve(self, bundle: Bundle, model: "_Model | None") -> Served:
         """Start what the method offers."""
         manifest, personalizer, ranker = bundle.manifest, None, None
+        groups = _groups(bundle, model)
+        assignment = read_assignment(manifest, models_folder(self._bundles.root, bundle.id))
+        desk = self._desk(bundle, groups, assignment)
         if model is None:
-            return Served(manifest)
+            return Served(manifest, assignment=assignment, desk=desk)
         trained = model.trained
         # A delivery may take everything to the device, which then has nothing to ask for.
         if isinstance(trained.method, Personalizes) and manifest.uplink is not None:
@@ -107,21 +133,26 @@ class Models:
             )
         if isinstance(trained.method, RanksInCloud):
             ranker = CloudRanker(trained.method, trained.model, manifest.features, self._settings)
-        return Served(manifest, personalizer, ranker, _groups(bundle, trained, self._settings))
+        # Encoded once for all devices.
+        encoded = [
+            overlay_to_proto(Overlay(bundle.id, 0, values), self._settings.codec)
+            for values in groups
+        ]
+        return Served(manifest, personalizer, ranker, encoded, assignment, desk)
+
+    def _desk(self, bundle: Bundle, groups: Sequence[Slots], assignment: Assignment) -> Desk | None:
+        spec = bundle.manifest.federation
+        return self._desks.of(bundle, spec, groups, assignment) if spec else None
 
 
-def _groups(
-    bundle: Bundle, trained: Trained, settings: ServeSettings
-) -> list[collaboration_pb2.Overlay]:
-    """What each group shares, encoded once for all devices."""
-    if bundle.manifest.groups is None:
+def _groups(bundle: Bundle, model: "_Model | None") -> list[Slots]:
+    """What each group shares in the bundle itself."""
+    if bundle.manifest.groups is None or model is None:
         return []
+    exported = model.trained.method.export(model.trained.model)
     return [
-        overlay_to_proto(
-            Overlay(bundle.id, 0, {name: v.detach().cpu().numpy() for name, v in values.items()}),
-            settings.codec,
-        )
-        for values in trained.method.export(trained.model).groups
+        {name: value.detach().cpu().numpy() for name, value in values.items()}
+        for values in exported.groups
     ]
 
 

@@ -32,6 +32,7 @@ _TRAINING: Final = (
     "shared_models/config.py",
     "shared_models/contract/features.py",
     "shared_models/layers",
+    "shared_models/logs/activity.py",
     "shared_models/logs/fields.py",
     "shared_models/logs/neighbours.py",
     "shared_models/method.py",

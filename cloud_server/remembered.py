@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from cloud_server.bundles import Bundles, models_folder
 from cloud_server.checkpoints import Trained, load_checkpoint
 from cloud_server.events import EventJournal
+from cloud_server.groups import write_assignment
 from cloud_server.memory.in_process import InProcessMemory
 from cloud_server.memory.sqlite import SqliteMemory
 from cloud_server.memory.store import LIVE, NOBODY, UserMemory
@@ -88,10 +89,12 @@ class Remembered:
 def write_seed(folder: Path, trained: Trained, log: PreparedLog) -> None:
     """Leave beside a model what its cloud knows before the first device comes.
 
-    The histories of users until the end of the validation part, and who is like whom.
+    The histories of users until the end of the validation part, who is like whom, and in which
+    group everybody is.
     """
     config = trained.method.config
     folder.mkdir(parents=True, exist_ok=True)
+    write_assignment(folder, trained, log)
     if config.neighbours is not None:
         found_UW = listed(log, config.neighbours)
         np.save(folder / _NEIGHBOURS, found_UW, allow_pickle=False)

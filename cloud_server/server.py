@@ -77,6 +77,7 @@ async def listening(settings: ServeSettings) -> AsyncIterator[str]:
         ending.push_async_callback(server.stop, settings.grace_s)
         services = _services(settings, bundles, journal, ledger)
         ending.push_async_callback(services.uploads.close)
+        ending.callback(lambda: ledger.contributed(services.models.contributions))
         ending.push_async_callback(services.models.close)
         await services.models.load_released()
         Collaboration(services, bundles).add_to(server)

@@ -17,6 +17,8 @@ from cloud_server.statuses import as_fault
 from protos.v1.collaboration_pb2 import (
     Answer,
     Ask,
+    Contribute,
+    Contributed,
     GroupRequest,
     Hello,
     Overlay,
@@ -29,13 +31,14 @@ from protos.v1.collaboration_pb2 import (
 )
 from shared_models.contract.errors import BadAsk
 from shared_models.contract.events import PAD, Event, EventBatch
-from shared_models.contract.traffic import CONTROL, GROUP, RANK, REFRESH, UPLOAD
+from shared_models.contract.traffic import CONTRIBUTE, CONTROL, GROUP, RANK, REFRESH, UPLOAD
 
 _PURPOSES: Final[Mapping[str, str]] = {
     "refresh": REFRESH,
     "group": GROUP,
     "rank": RANK,
     "upload": UPLOAD,
+    "contribute": CONTRIBUTE,
 }
 """By kind of ask; all others are control."""
 _COMPUTED: Final = (REFRESH, RANK)
@@ -94,19 +97,25 @@ class Session:
             case "refresh":
                 answer.overlay.CopyFrom(await self._device.refresh(ask.refresh, ask.round, stay))
             case "group":
-                answer.overlay.CopyFrom(self._device.group(ask.group))
+                answer.overlay.CopyFrom(await self._device.group(ask.group, ask.round))
             case "rank":
                 answer.scores.CopyFrom(await self._device.rank(ask.rank, stay))
             case "upload":
                 answer.stored.CopyFrom(await self._device.upload(ask.upload))
+            case "contribute":
+                taken = await self._device.contribute(ask.contribute, ask.round)
+                answer.contributed.CopyFrom(taken)
             case _:
                 raise BadAsk("the ask is empty, or newer than this cloud")
 
     async def _open(self, hello: Hello) -> Welcome:
         served = await self._services.models.served(hello.bundle_id)
         stored = await self._services.uploads.stored(hello.user, waits=hello.waits)
+        desk, contributed = served.desk, 0
+        if desk is not None:
+            contributed = await desk.stored(hello.user, waits=hello.waits)
         self._device = _Device(hello.user, hello.waits, served, self._services)
-        return Welcome(events_stored=stored)
+        return Welcome(events_stored=stored, contributions_stored=contributed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,23 +139,40 @@ class _Device:
         stored = 0
         if refresh.HasField("pending"):
             stored = (await self.upload(refresh.pending)).events_stored
-        # Only a replay has rounds; elsewhere a wrong one would spoil the batch for everybody.
-        now = round_ if self.waits else LIVE
-        asked = self.served.personalizer.read(self.user, now, refresh, stored)
+        asked = self.served.personalizer.read(self.user, self._now(round_), refresh, stored)
         return await self.served.personalizer.overlay_for(
             asked, waits=self.waits, expires=self._expires(), stay=stay
         )
 
-    def group(self, wanted: GroupRequest) -> Overlay:
-        """What a group shares.
+    async def group(self, wanted: GroupRequest, round_: int) -> Overlay:
+        """What a group shares, or this user's own one.
 
         Raises:
             BadAsk: the bundle has no such group.
         """
+        have = wanted.have if wanted.HasField("have") else None
+        if self.served.desk is not None and not wanted.number:
+            now = self._now(round_)
+            return await self.served.desk.values(self.user, now, have, waits=self.waits)
         groups = self.served.groups
-        if not 1 <= wanted.number <= len(groups):
-            raise BadAsk(f"this bundle has {len(groups)} groups, and none {wanted.number}")
-        return groups[wanted.number - 1]
+        number = wanted.number or self.served.assignment.of(self.user)
+        if not 1 <= number <= len(groups):
+            raise BadAsk(f"this bundle has {len(groups)} groups, and none {number}")
+        if wanted.number:
+            return groups[number - 1]
+        # What the bundle itself holds is version 0 for ever.
+        return Overlay(slots=groups[number - 1].slots if have is None else (), group=number)
+
+    async def contribute(self, contribution: Contribute, round_: int) -> Contributed:
+        """What a device learnt onto the disk, then the word that it is there.
+
+        Raises:
+            BadAsk: the devices of this bundle do not learn together.
+        """
+        if self.served.desk is None:
+            raise BadAsk("the devices of this bundle do not learn together")
+        now = self._now(round_)
+        return await self.served.desk.take(self.user, now, contribution, waits=self.waits)
 
     async def rank(self, rank: Rank, stay: Stay) -> Scores:
         """The cloud's scores.
@@ -175,6 +201,10 @@ class _Device:
         batch = EventBatch(upload.first, _events(upload))
         stored = await self.services.uploads.store(self.user, batch, waits=self.waits)
         return Stored(events_stored=stored)
+
+    def _now(self, round_: int) -> int:
+        """Only a replay has rounds; elsewhere a wrong one would spoil the state for everybody."""
+        return round_ if self.waits else LIVE
 
     def _bound(self, length: int) -> None:
         if length > self.services.largest_list:

@@ -25,6 +25,9 @@ class ServeSettings(BaseSettings):
         description="Folder for what is remembered of users; without one it lasts as long as the "
         "process.",
     )
+    contributions: Path | None = Field(
+        None, description="What devices learnt together; by default beside the journal."
+    )
     ledger: Path | None = Field(None, description="Parquet file to account for exchanges in.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where torch computes.")
     codec: Codec = Field(Codec.F16, description="How generated parameters travel.")
@@ -56,3 +59,8 @@ class ServeSettings(BaseSettings):
     def journal_path(self) -> Path:
         """Where uploaded events go."""
         return self.journal or self.bundles / "journal.sqlite"
+
+    @property
+    def contributions_path(self) -> Path:
+        """Where contributions go."""
+        return self.contributions or self.journal_path.with_name("contributions.sqlite")

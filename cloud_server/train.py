@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 import torch
@@ -27,6 +27,8 @@ from shared_models.method import Batch, Facts, Method, Stage
 
 PROGRESS: Final = "progress.safetensors"
 REPORT: Final = "training.json"
+_SLOWER: Final = 0.1
+"""Rate of the parameters that a stage moves slowly, as a share of the others'."""
 _SAMPLE: Final = 2048
 """Training rows that a stage may begin with."""
 
@@ -169,7 +171,8 @@ class _Trainer:
         chance: tuple[np.random.Generator, torch.Generator],
     ) -> float:
         parameters = list(stage.trainable(state.model))
-        optimiser = _optimiser(parameters, self._settings, state.moments)
+        slow = list(stage.slow(state.model)) if stage.slow else []
+        optimiser = _optimiser(parameters, slow, self._settings, state.moments)
         losses: list[Tensor] = []
         if stage.start is not None and self._chance.anew and number == 1:
             stage.start(state.model, self._data.sample(chance[0], _SAMPLE))
@@ -212,11 +215,18 @@ class _Trainer:
 
 
 def _optimiser(
-    parameters: list[nn.Parameter], settings: TrainSettings, moments: Mapping[str, Tensor]
+    parameters: list[nn.Parameter],
+    slow: list[nn.Parameter],
+    settings: TrainSettings,
+    moments: Mapping[str, Tensor],
 ) -> torch.optim.Adam:
-    optimiser = torch.optim.Adam(
-        parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay
-    )
+    """Adam over ``parameters``, those of them that are ``slow`` at a tenth of the rate."""
+    slower, rate = set(slow), settings.learning_rate
+    groups: list[dict[str, Any]] = [
+        {"params": [each for each in parameters if each not in slower]},
+        {"params": [each for each in parameters if each in slower], "lr": _SLOWER * rate},
+    ]
+    optimiser = torch.optim.Adam(groups, lr=rate, weight_decay=settings.weight_decay)
     for index, parameter in enumerate(parameters):
         stored = part_of(str(index), moments)
         if stored:

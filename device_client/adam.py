@@ -35,6 +35,10 @@ class Adam:
     def step(self, gradient: Float32Array, spec: LearningSpec) -> bool:
         """One step down ``gradient``, as `torch.optim.Adam` takes it.
 
+        Args:
+            gradient: float32 (P,); used up.
+            spec: the rates.
+
         Returns:
             False where the gradient or its square is not finite: everything stays as it was.
         """
@@ -45,9 +49,18 @@ class Adam:
         # Python's floats: in float32 the corrections alone would be wrong in the fifth digit.
         correction = 1 - spec.beta1**self.steps
         root = (1 - spec.beta2**self.steps) ** 0.5
-        self._mean += (1 - spec.beta1) * (gradient - self._mean)
+        # In place: fresh memory for each of these would cost as much as computing them.
+        scratch = gradient - self._mean
+        scratch *= 1 - spec.beta1
+        self._mean += scratch
         self._variance *= spec.beta2
-        self._variance += (1 - spec.beta2) * gradient * gradient
-        width = np.sqrt(self._variance) / root + spec.epsilon
-        self.values = self.values - spec.rate / correction * self._mean / width
+        np.multiply(gradient, 1 - spec.beta2, out=scratch)
+        scratch *= gradient
+        self._variance += scratch
+        np.sqrt(self._variance, out=scratch)
+        scratch /= root
+        scratch += spec.epsilon
+        np.multiply(self._mean, spec.rate / correction, out=gradient)
+        gradient /= scratch
+        self.values = self.values - gradient
         return True

@@ -143,6 +143,7 @@ class Run:
         for item in moment.outcome:
             await device.observe(Event(item, moment.at))
             learning += self._learned(device)
+            await device.contribute(moment.at)
         return learning
 
     def _learned(self, device: DeviceClient) -> float:

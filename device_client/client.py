@@ -4,24 +4,22 @@ One page tells the whole story: the window, the decision, the refresh, the overl
 scorer, the ranking with its provenance, and only then what the user took, and learning from it.
 """
 
-import asyncio
-import logging
 from array import array
 from collections.abc import Callable, Sequence
-from typing import Final
 
 import numpy as np
 
-from device_client.backoff import delays
-from device_client.cloud import Cloud, Identity
+from device_client.allowance import LearningAccount
+from device_client.cloud import Cloud, Identity, tell
 from device_client.controller import OUTPUTS, Situation, decide
 from device_client.history import History
-from device_client.learner import Learned
-from device_client.outbox import Outbox
+from device_client.learner import Learned, learned_of
 from device_client.overlays import Overlays
+from device_client.participant import participant_of
 from device_client.scorer import Scorer
 from device_client.settings import DeviceSettings
-from shared_models.contract.errors import CloudUnavailable, ConcertoError
+from device_client.uploads import Uploads
+from shared_models.contract.errors import ConcertoError
 from shared_models.contract.events import Event
 from shared_models.contract.manifest import RefreshRule
 from shared_models.contract.overlay import Overlay
@@ -30,8 +28,6 @@ from shared_models.contract.tensors import Float32Array, Int64Array
 from shared_models.contract.uplink import Uplink
 
 Decide = Callable[[RefreshRule, Situation, int], Decision]
-_NO_ITEMS: Final[tuple[int, ...]] = ()
-_log = logging.getLogger(__name__)
 
 
 class DeviceClient:
@@ -50,13 +46,14 @@ class DeviceClient:
     """
 
     __slots__ = (
+        "_account",
         "_cloud",
         "_decide",
         "_group",
         "_history",
         "_learned",
-        "_outbox",
         "_overlays",
+        "_participant",
         "_rankings",
         "_refreshed_at",
         "_refreshed_items",
@@ -64,6 +61,7 @@ class DeviceClient:
         "_scorer",
         "_settings",
         "_spent",
+        "_uploads",
         "_who",
         "profile",
     )
@@ -77,34 +75,36 @@ class DeviceClient:
         items: Sequence[int] = (),
         decide: Decide = decide,
     ) -> None:
-        manifest = scorer.manifest
-        self._who = Identity(user, scorer.bundle_id)
-        self._scorer, self._cloud, self._settings, self._decide = scorer, cloud, settings, decide
-        self._rule: RefreshRule = settings.rule(manifest)
-        self._history = History(settings.memory(manifest), items)
-        self._overlays = Overlays(scorer.bundle_id, manifest.slots, self._rule.max_age)
-        self._outbox = Outbox(settings.outbox, settings.upload_batch) if manifest.uploads else None
-        self._learned = Learned(scorer.learner, user, settings.seed) if scorer.learner else None
-        self.profile: Sequence[int] = _NO_ITEMS
-        self._refreshed_at: int | None = None
-        self._refreshed_items: Sequence[int] = _NO_ITEMS
+        self._cloud, self._settings, self._decide = cloud, settings, decide
+        self._history = History(settings.memory(scorer.manifest), items)
+        self._uploads = Uploads(cloud, settings) if scorer.manifest.uploads else None
+        self._account = LearningAccount(settings.learning)
+        self.profile: Sequence[int] = ()
         self._rankings = self._spent = self._group = 0
+        self._learned: Learned | None = None
+        self._refreshed_at: int | None = None
+        self._run(user, scorer)
 
     def switch(self, scorer: Scorer) -> None:
         """Run another bundle of the same method from the next ranking on.
 
-        Overlays were made for the old one and go. What was learned here stays where the slots are
-        the same ones; the window, and the events that wait for the cloud, stay in any case.
+        Overlays were made for the old one and go. What this device learned for itself stays where
+        the slots are the same ones; what devices learn together begins anew from what the cloud
+        shares. The window, and the events that wait for the cloud, stay in any case.
         """
-        manifest, learner = scorer.manifest, scorer.learner
-        if learner and self._learned and manifest.slot_schema == self._scorer.manifest.slot_schema:
-            self._learned.move(learner)
-        else:
-            user, seed = self._who.user, self._settings.seed
-            self._learned = Learned(learner, user, seed) if learner else None
-        self._who, self._scorer = Identity(self._who.user, scorer.bundle_id), scorer
-        self._rule = self._settings.rule(manifest)
-        self._overlays = Overlays(scorer.bundle_id, manifest.slots, self._rule.max_age)
+        schema, learned = self._scorer.manifest.slot_schema, self._learned
+        self._run(self._who.user, scorer)
+        alone = scorer.manifest.slot_schema == schema and not scorer.manifest.shares
+        if alone and learned and scorer.learner:
+            self._learned = learned.under(scorer.learner)
+
+    def _run(self, user: int, scorer: Scorer) -> None:
+        self._who, self._scorer = Identity(user, scorer.bundle_id), scorer
+        self._rule: RefreshRule = self._settings.rule(scorer.manifest)
+        slots = scorer.manifest.slots
+        self._overlays = Overlays(scorer.bundle_id, slots, self._rule.max_age)
+        self._learned = learned_of(scorer.learner, user, self._settings.seed, self._account)
+        self._refreshed_items: Sequence[int] = ()
         self.forget_overlay()
 
     @property
@@ -115,7 +115,13 @@ class DeviceClient:
     @property
     def state_bytes(self) -> int:
         """Bytes of the slot values, and of what learning keeps beside them."""
-        return self._overlays.nbytes + (self._learned.nbytes if self._learned else 0)
+        own = (self._overlays, self._learned, self._participant)
+        return sum(each.nbytes for each in own if each is not None)
+
+    @property
+    def learning_steps(self) -> int:
+        """Steps of learning so far."""
+        return self._account.steps
 
     @property
     def events_seen(self) -> int:
@@ -125,7 +131,7 @@ class DeviceClient:
     @property
     def events_handed_over(self) -> int:
         """Events given to the outbox so far; none where the bundle allows no uploads."""
-        return 0 if self._outbox is None else self._outbox.taken
+        return 0 if self._uploads is None else self._uploads.taken
 
     async def rank(self, candidates: Sequence[int] | Int64Array, at: float = 0.0) -> Ranking:
         """Score ``candidates``; a missing cloud makes the ranking older, never impossible.
@@ -136,8 +142,7 @@ class DeviceClient:
         """
         slate = np.asarray(candidates, np.int64)
         self._rankings += 1
-        decision = self._decide(self._rule, self._situation(), self._settings.seed)
-        receipt = None
+        decision, receipt = self._decision(), None
         if decision is Decision.ASK_CLOUD:
             scores, receipt = await self._ranked_by_cloud(slate, at)
             if scores is not None:
@@ -152,7 +157,8 @@ class DeviceClient:
         scores = self._scorer.score(window, slate, overlay, self.profile)
         if learned:
             return self._ranking(slate, scores, Source.LEARNED_WEIGHTS, None, decision, receipt)
-        source = _source(overlay, obeyed=obeyed)
+        source = Source.OVERLAY if obeyed else Source.STALE_OVERLAY
+        source = source if overlay else Source.DEFAULT_WEIGHTS
         return self._ranking(slate, scores, source, overlay, decision, receipt)
 
     async def observe(self, event: Event) -> None:
@@ -162,22 +168,17 @@ class DeviceClient:
             CloudUnavailable: the outbox is full and the cloud stayed away; `event` was not taken.
             BadAsk: the cloud refuses these events.
         """
-        outbox = self._outbox
-        if outbox is not None and outbox.is_full:
-            await self.flush()
+        uploads = self._uploads
+        if uploads is not None:
+            await uploads.make_room(self._who)
         self._history.observe(event)
-        if outbox is None:
-            return
-        outbox.add(event)
-        # Where refreshes bring what is pending, nothing goes up apart.
-        if outbox.is_due and not self._brings_pending:
-            await self._upload(outbox)
+        if uploads is not None:
+            # Where refreshes bring what is pending, nothing goes up apart.
+            await uploads.add(self._who, event, sends=not self._brings_pending)
 
     async def share(self, at: float = 0.0) -> None:
         """Refresh where that is due and other users wait for what goes up, though nobody ranks."""
-        if not self._scorer.manifest.cross_user:
-            return
-        if self._decide(self._rule, self._situation(), self._settings.seed) is Decision.REFRESH:
+        if self._scorer.manifest.cross_user and self._decision() is Decision.REFRESH:
             await self._refresh(at)
 
     def learn(self) -> None:
@@ -188,35 +189,36 @@ class DeviceClient:
         if self._learned is not None:
             self._learned.study(self._history)
 
+    async def contribute(self, at: float = 0.0) -> None:
+        """Hand over what was learned for all of a group, where the next refresh is due.
+
+        Apart from `learn`, so that the app chooses when the device may send it.
+        """
+        if self._participant is not None and self._decision() is Decision.REFRESH:
+            await self._participant.contribute(at)
+
     async def flush(self) -> None:
         """Hand over every event that waits; waits for a missing cloud up to ``flush_s``.
 
         Raises:
             CloudUnavailable: it stayed away; nothing is lost, the events still wait.
         """
-        outbox = self._outbox
-        if outbox is None or not outbox:
-            return
-        waits = delays(self._who.user)
-        try:
-            async with asyncio.timeout(self._settings.flush_s):
-                while not await self._upload(outbox):
-                    await asyncio.sleep(next(waits))
-        except TimeoutError as error:
-            raise CloudUnavailable(
-                f"{len(outbox)} events of user {self._who.user} wait since "
-                f"{self._settings.flush_s:g} s for a cloud that is away"
-            ) from error
+        if self._uploads is not None:
+            await self._uploads.flush(self._who)
 
     def forget_overlay(self) -> None:
         """Go back to the bundle's own slot values until the next refresh."""
         self._overlays.clear()
         self._refreshed_at, self._group = None, 0
+        own = (self._learned, self._cloud, self._account)
+        self._participant = participant_of(self._who, self._scorer, *own)
 
-    def _situation(self) -> Situation:
+    def _decision(self) -> Decision:
         granted = (self._rule.budget or 0) * self._rankings
         debt = self._spent - granted if self._rule.budget else 0
-        return Situation(self._who.user, self.events_seen, self._refreshed_at, debt, self._measure)
+        user, seen, before = self._who.user, self.events_seen, self._refreshed_at
+        situation = Situation(user, seen, before, debt, self._measure)
+        return self._decide(self._rule, situation, self._settings.seed)
 
     def _measure(self, output: str) -> float:
         return self._scorer.measure(output, self._items(), self._refreshed_items)
@@ -224,7 +226,7 @@ class DeviceClient:
     @property
     def _brings_pending(self) -> bool:
         uplink = self._scorer.manifest.uplink
-        return uplink is not None and uplink.pending and self._rule.rule != "never"
+        return bool(uplink and uplink.pending) and self._rule.rule != "never"
 
     def _items(self) -> list[int]:
         """The window that an uplink is about."""
@@ -236,26 +238,30 @@ class DeviceClient:
         spec = self._scorer.manifest.uplink
         if spec and spec.outputs:
             return Uplink(outputs=self._scorer.encode(items))
-        if self._outbox is None or not self._brings_pending:
+        if self._uploads is None or not self._brings_pending:
             return Uplink(items)
-        if not self._outbox.is_anchored:
-            self._outbox.anchor(await self._cloud.events_stored(self._who))
-        return Uplink(pending=self._outbox.pending(lag=self._settings.uplink_lag))
+        return Uplink(pending=await self._uploads.pending(self._who, self._settings.uplink_lag))
 
     async def _refresh(self, at: float) -> tuple[bool, Receipt | None]:
         """Ask for new slot values; says whether they came and fit, and what they cost."""
+        if self._participant is not None:
+            receipt = await self._participant.take_over(self._overlays, self.events_seen, at)
+            if receipt is not None:
+                self._spent += receipt.bytes_up + receipt.bytes_down
+                self._refreshed_at = self.events_seen
+            return receipt is not None, receipt
         items, seen = self._items(), max(self.events_seen - self._settings.uplink_lag, 0)
         try:
             uplink = await self._uplink(items)
             overlay, receipt = await self._cloud.refresh(self._who, uplink, seen, at)
             self._spent += receipt.bytes_up + receipt.bytes_down
-            if self._outbox is not None and uplink.pending is not None:
-                self._outbox.acknowledged(overlay.events_stored)
+            if self._uploads is not None and uplink.pending is not None:
+                self._uploads.acknowledged(overlay.events_stored)
             taken = self._overlays.accept(overlay)
             if taken and overlay.group not in (0, self._group):
                 await self._join(overlay, at)
         except ConcertoError as error:
-            _tell("refresh", self._who, error)
+            tell("refresh", self._who, error)
             return False, None
         if taken:
             self._refreshed_at = self.events_seen
@@ -278,18 +284,8 @@ class DeviceClient:
         try:
             return await self._cloud.rank(self._who, items, slate.tolist(), at)
         except ConcertoError as error:
-            _tell("rank", self._who, error)
+            tell("rank", self._who, error)
             return None, None
-
-    async def _upload(self, outbox: Outbox) -> bool:
-        """Send what waits; says whether nothing waits any more."""
-        try:
-            if not outbox.is_anchored:
-                outbox.anchor(await self._cloud.events_stored(self._who))
-            outbox.acknowledged(await self._cloud.upload(self._who, outbox.pending()))
-        except CloudUnavailable as error:
-            _tell("upload", self._who, error)
-        return not outbox
 
     def _ranking(
         self,
@@ -302,15 +298,3 @@ class DeviceClient:
     ) -> Ranking:
         age = overlay.age(self.events_seen) if overlay else None
         return Ranking(slate, scores, source, self._who.bundle_id, age, decision, receipt)
-
-
-def _source(overlay: Overlay | None, *, obeyed: bool) -> Source:
-    if overlay is None:
-        return Source.DEFAULT_WEIGHTS
-    return Source.OVERLAY if obeyed else Source.STALE_OVERLAY
-
-
-def _tell(what: str, who: Identity, error: ConcertoError) -> None:
-    """A missing cloud is a normal day; a cloud that refuses is news."""
-    level = logging.DEBUG if isinstance(error, CloudUnavailable) else logging.WARNING
-    _log.log(level, "user %d: no %s: %s", who.user, what, error)

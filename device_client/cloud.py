@@ -1,15 +1,19 @@
 """The seam between a device and its cloud: everything above it is tested without a network."""
 
+import logging
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from shared_models.contract.errors import CloudUnavailable
+from shared_models.contract.errors import CloudUnavailable, ConcertoError
 from shared_models.contract.events import EventBatch
+from shared_models.contract.federation import Contribution, Settled
 from shared_models.contract.overlay import Overlay
 from shared_models.contract.ranking import Receipt
 from shared_models.contract.tensors import Float32Array
 from shared_models.contract.uplink import Uplink
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +22,12 @@ class Identity:
 
     user: int
     bundle_id: str
+
+
+def tell(what: str, who: Identity, error: ConcertoError) -> None:
+    """Log why there is no ``what``: a missing cloud is a normal day; one that refuses is news."""
+    level = logging.DEBUG if isinstance(error, CloudUnavailable) else logging.WARNING
+    _log.log(level, "user %d: no %s: %s", who.user, what, error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +71,22 @@ class Cloud(Protocol):
         self, who: Identity, number: int, events_seen: int, at: float
     ) -> tuple[Overlay, Receipt]:
         """The slot values that all users of a group share."""
+        ...
+
+    async def shared(
+        self, who: Identity, have: int | None, events_seen: int, at: float
+    ) -> tuple[Overlay, Receipt]:
+        """What the user's own group shares; no slots where the device has this version already."""
+        ...
+
+    async def contributions_stored(self, who: Identity) -> int:
+        """Number of this user's contributions in the cloud, as it last told."""
+        ...
+
+    async def contribute(
+        self, who: Identity, contribution: Contribution, at: float
+    ) -> tuple[Settled, Receipt]:
+        """Hand over what was learned; sent twice it counts once."""
         ...
 
     async def rank(
@@ -111,6 +137,31 @@ class AbsentCloud:
     ) -> tuple[Overlay, Receipt]:
         """Raises `CloudUnavailable`."""
         raise CloudUnavailable(f"no cloud has group {number} for user {who.user}")
+
+    async def shared(
+        self,
+        who: Identity,
+        have: int | None,  # noqa: ARG002
+        events_seen: int,  # noqa: ARG002
+        at: float,  # noqa: ARG002
+    ) -> tuple[Overlay, Receipt]:
+        """Raises `CloudUnavailable`."""
+        raise CloudUnavailable(f"no cloud has what user {who.user} shares")
+
+    async def contributions_stored(self, who: Identity) -> int:
+        """Raises `CloudUnavailable`."""
+        raise CloudUnavailable(f"no cloud knows contributions of user {who.user}")
+
+    async def contribute(
+        self,
+        who: Identity,
+        contribution: Contribution,
+        at: float,  # noqa: ARG002
+    ) -> tuple[Settled, Receipt]:
+        """Raises `CloudUnavailable`."""
+        raise CloudUnavailable(
+            f"no cloud takes contribution {contribution.sequence} of user {who.user}"
+        )
 
     async def rank(
         self,

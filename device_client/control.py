@@ -110,6 +110,7 @@ def account(
 ) -> plane.RunDone:
     """What a run took on this process; ``connections`` are those to its cloud."""
     handed = ((user, device.events_handed_over) for user, device in host.devices.items())
+    learned = ((user, device.learning_steps) for user, device in host.devices.items())
     kept = ((user, device.state_bytes) for user, device in host.devices.items())
     return plane.RunDone(
         traffic=_traffic(ledger),
@@ -119,6 +120,9 @@ def account(
         state_bytes=[plane.UserCount(user=user, count=count) for user, count in kept],
         connections=map(_connection, connections),
         streams=_streams(ledger),
+        learning_steps=[
+            plane.UserCount(user=user, count=count) for user, count in learned if count
+        ],
     )
 
 

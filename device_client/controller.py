@@ -57,6 +57,10 @@ def _always(*_: object) -> bool:
     return True
 
 
+def _not_again(*_: object) -> bool:
+    return False
+
+
 def _each_n_events(rule: RefreshRule, situation: Situation, _: int) -> bool:
     return situation.events_seen - (situation.refreshed_at or 0) >= rule.every
 
@@ -73,6 +77,7 @@ def _by_controller(rule: RefreshRule, situation: Situation, _: int) -> bool:
 
 
 _RULES: Final[Mapping[str, IsDue]] = {
+    "once": _not_again,
     "always": _always,
     "every-n": _each_n_events,
     "random": _by_chance,

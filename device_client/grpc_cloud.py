@@ -37,10 +37,24 @@ from shared_models.contract.errors import (
     UnknownBundle,
 )
 from shared_models.contract.events import EventBatch
+from shared_models.contract.federation import (
+    Contribution,
+    Settled,
+    contribution_to_proto,
+    settled_from_proto,
+)
 from shared_models.contract.overlay import Overlay, overlay_from_proto
 from shared_models.contract.ranking import Receipt
 from shared_models.contract.tensors import Float32Array, tensor_from_proto
-from shared_models.contract.traffic import BUNDLE, CONTROL, GROUP, RANK, REFRESH, UPLOAD
+from shared_models.contract.traffic import (
+    BUNDLE,
+    CONTRIBUTE,
+    CONTROL,
+    GROUP,
+    RANK,
+    REFRESH,
+    UPLOAD,
+)
 from shared_models.contract.uplink import Uplink, refresh_to_proto, upload_to_proto
 
 ByteStream = aio.UnaryStreamCall[bytes, bytes]
@@ -159,6 +173,29 @@ class GrpcCloud:
         answer, receipt = await self._answer(who, ask, GROUP)
         return overlay_from_proto(answer.overlay, who.bundle_id, events_seen), receipt
 
+    async def shared(
+        self, who: Identity, have: int | None, events_seen: int, at: float
+    ) -> tuple[Overlay, Receipt]:
+        """Ask for what the user's own group shares."""
+        ask = self._next_ask(who, at, group=GroupRequest(have=have))
+        answer, receipt = await self._answer(who, ask, GROUP)
+        return overlay_from_proto(answer.overlay, who.bundle_id, events_seen), receipt
+
+    async def contributions_stored(self, who: Identity) -> int:
+        """The cloud's count as it last told it; opens a session where there is none."""
+        return (await self._opened(who)).contributions_stored
+
+    async def contribute(
+        self, who: Identity, contribution: Contribution, at: float
+    ) -> tuple[Settled, Receipt]:
+        """Hand over what was learned."""
+        ask = self._next_ask(who, at, contribute=contribution_to_proto(contribution))
+        answer, receipt = await self._answer(who, ask, CONTRIBUTE)
+        settled = settled_from_proto(answer.contributed)
+        if session := self._pool.find(who):
+            session.contributions_stored = settled.stored
+        return settled, receipt
+
     async def rank(
         self, who: Identity, items: Sequence[int], candidates: Sequence[int], at: float
     ) -> tuple[Float32Array, Receipt]:
@@ -221,7 +258,9 @@ class GrpcCloud:
         except ConcertoError:
             session.close()
             raise
-        session.events_stored = done.answer.welcome.events_stored
+        welcome = done.answer.welcome
+        session.events_stored = welcome.events_stored
+        session.contributions_stored = welcome.contributions_stored
 
     async def connections(self) -> list[Connection]:
         """This process's connections to the cloud as the kernel sees them, once they are quiet."""

@@ -2,18 +2,20 @@
 
 # Shapes: P numbers in all slots together.
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
 import numpy as np
 
 from device_client.adam import Adam
+from device_client.allowance import LearningAccount
 from device_client.history import History
 from device_client.lessons import Lesson, lesson_of
 from device_client.runtime import load_session
 from shared_models.contract.bundle import LEARNING_VECTOR, Bundle, same
 from shared_models.contract.errors import BundleRefused
+from shared_models.contract.federation import Layout, vector_of
 from shared_models.contract.manifest import LearningSpec
 from shared_models.contract.overlay import Overlay
 from shared_models.contract.tensors import Float32Array
@@ -32,6 +34,7 @@ class Learner:
 
     Attributes:
         start: float32 (P,), the bundle's own slot values.
+        slots: gives a vector (P,) by slot, without a copy.
 
     Raises:
         BundleRefused: the graph or a slot's value is not there, or the graph cannot be loaded.
@@ -45,11 +48,11 @@ class Learner:
             raise BundleRefused(f"bundle {bundle.id[:12]} is to learn slots that it has not")
         self.spec, self.bundle_id, self.features = spec, bundle.id, bundle.manifest.features
         self._bundle = bundle
-        self._shapes = {slot.name: defaults[slot.name].shape for slot in bundle.manifest.slots}
+        slots = bundle.manifest.slots
         self._graph = load_session(bundle.graph(_GRAPH), providers)
-        self._ends = np.cumsum([defaults[name].size for name in self._shapes])[:-1]
-        self._outputs = [_LOSS, *(f"grad.{name}" for name in self._shapes)]
-        self.start = _flat([defaults[name] for name in self._shapes])
+        self._outputs = [_LOSS, *(f"grad.{slot.name}" for slot in slots)]
+        self.start = vector_of(defaults[slot.name] for slot in slots)
+        self.slots = Layout(slots).slots
 
     def train(self, adam: Adam, lesson: Lesson) -> None:
         """Take the steps of a round; one whose gradient is not finite is dropped.
@@ -60,12 +63,7 @@ class Learner:
         for _ in range(self.spec.steps):
             feeds = {**self.slots(adam.values), **lesson}
             _, *gradients = self._graph.run_all(self._outputs, feeds)
-            adam.step(_flat(gradients), self.spec)
-
-    def slots(self, values: Float32Array) -> dict[str, Float32Array]:
-        """A flat vector (P,) by slot, without a copy."""
-        parts = zip(self._shapes.items(), np.split(values, self._ends), strict=True)
-        return {name: part.reshape(shape) for (name, shape), part in parts}
+            adam.step(vector_of(gradients), self.spec)
 
     def verify(self) -> None:
         """Compare the graph with the manifest, and its gradients with the cloud's.
@@ -93,14 +91,31 @@ class Learned:
         learner: shared by the process.
         user: whose device it is.
         seed: with user and event, of the items that a round draws.
+        account: bears the steps.
+
+    Attributes:
+        start: float32 (P,), where learning began.
+        overlay: what was learned since.
     """
 
-    __slots__ = ("_adam", "_learner", "_seed", "_trained_at", "_user", "overlay")
+    __slots__ = (
+        "_account",
+        "_adam",
+        "_examples",
+        "_learner",
+        "_seed",
+        "_trained_at",
+        "_user",
+        "overlay",
+        "start",
+    )
 
-    def __init__(self, learner: Learner, user: int, seed: int) -> None:
-        self._learner, self._user, self._seed = learner, user, seed
+    def __init__(self, learner: Learner, user: int, seed: int, account: LearningAccount) -> None:
+        self._learner, self._user, self._seed, self._account = learner, user, seed, account
         self._adam: Adam | None = None
         self._trained_at: int | None = None
+        self._examples = 0
+        self.start = learner.start
         self.overlay: Overlay | None = None
 
     @property
@@ -108,14 +123,41 @@ class Learned:
         """Bytes of its vectors."""
         return self._adam.nbytes if self._adam else 0
 
-    def move(self, learner: Learner) -> None:
-        """Go on under another bundle that has the same slots."""
+    def under(self, learner: Learner) -> "Learned":
+        """This, under another bundle that has the same slots."""
         self._learner = learner
         if self.overlay is not None:
             self.overlay = replace(self.overlay, bundle_id=learner.bundle_id)
+        return self
+
+    @property
+    def values(self) -> Float32Array:
+        """Float32 (P,), where learning is; a step replaces the array."""
+        return self._adam.values if self._adam else self.start
+
+    def slots(self, vector: Float32Array) -> dict[str, Float32Array]:
+        """A vector (P,) by slot, without a copy."""
+        return self._learner.slots(vector)
+
+    def take_examples(self) -> int:
+        """Rows that steps have read since this was asked last, or since learning began."""
+        examples, self._examples = self._examples, 0
+        return examples
+
+    def start_from(self, slots: Mapping[str, Float32Array]) -> dict[str, Float32Array]:
+        """Begin anew from values of some slots; those left out begin where the bundle has them.
+
+        Returns:
+            All slots, views of `start`.
+        """
+        # A dictionary keeps its order when a value is replaced.
+        start = {**self._learner.slots(self._learner.start), **slots}
+        self.start = vector_of(start.values())
+        self._adam, self.overlay, self._examples = None, None, 0
+        return self._learner.slots(self.start)
 
     def study(self, history: History) -> None:
-        """A round of learning, once for each event after which one is due.
+        """A round of learning, once for each event after which one is due and affordable.
 
         Raises:
             BundleRefused: the graph does not run on these events.
@@ -123,16 +165,23 @@ class Learned:
         learner, seen = self._learner, history.events_seen
         if seen == self._trained_at or seen % learner.spec.every:
             return
+        if not self._account.affords_steps(learner.spec.steps):
+            return
         self._trained_at = seen
         # Keyed by user and event: the same whoever shares the process.
         rng = np.random.Generator(np.random.Philox(key=[self._seed, (self._user << 32) | seen]))
         lesson = lesson_of(history.everything(), learner.features, learner.spec, rng)
         if lesson is None:
             return
-        self._adam = self._adam or Adam(learner.start)
+        self._adam = self._adam or Adam(self.start)
         learner.train(self._adam, lesson)
+        self._account.steps += learner.spec.steps
+        self._examples += learner.spec.steps * int(lesson["weights"].sum())
         self.overlay = Overlay(learner.bundle_id, seen, learner.slots(self._adam.values))
 
 
-def _flat(arrays: Sequence[Float32Array]) -> Float32Array:
-    return np.concatenate([array.ravel() for array in arrays], dtype=np.float32)
+def learned_of(
+    learner: Learner | None, user: int, seed: int, account: LearningAccount
+) -> Learned | None:
+    """What a device has learned, where devices of its bundle learn at all."""
+    return Learned(learner, user, seed, account) if learner else None

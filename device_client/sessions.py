@@ -70,9 +70,19 @@ class Session:
         is_open: false once it broke or was closed.
         is_busy: true while an answer is awaited.
         events_stored: what the journal held of this user as the session began.
+        contributions_stored: how many contributions of this user were accepted, as last told.
     """
 
-    __slots__ = ("_call", "_line", "_on_close", "events_stored", "is_busy", "is_open", "who")
+    __slots__ = (
+        "_call",
+        "_line",
+        "_on_close",
+        "contributions_stored",
+        "events_stored",
+        "is_busy",
+        "is_open",
+        "who",
+    )
 
     def __init__(
         self,
@@ -82,7 +92,8 @@ class Session:
         on_close: Callable[[], None] = lambda: None,
     ) -> None:
         self.who, self._call, self._line, self._on_close = who, call, line, on_close
-        self.is_open, self.is_busy, self.events_stored = True, False, 0
+        self.is_open, self.is_busy = True, False
+        self.events_stored = self.contributions_stored = 0
 
     async def exchange(self, ask: Ask, purpose: str) -> Exchanged:
         """Send ``ask`` and read its answer.

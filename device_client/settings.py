@@ -16,6 +16,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from device_client.allowance import LearningAllowance
 from device_client.controller import OUTPUTS
 from shared_models.contract.errors import BadSetting
 from shared_models.contract.manifest import Manifest, RefreshRule
@@ -58,6 +59,9 @@ class DeviceSettings(BaseSettings):
         0,
         description="For studies: an uplink ends this many events ago, so overlays have that age.",
     )
+    learning: LearningAllowance = Field(
+        LearningAllowance(), description="What learning may cost each device."
+    )
     seed: NonNegativeInt = Field(
         0, description="Of what devices draw: the refresh rule random, and negatives."
     )
@@ -92,12 +96,12 @@ class DeviceSettings(BaseSettings):
     def rule(self, manifest: Manifest) -> RefreshRule:
         """When devices of a bundle refresh: the manifest's word, field by field under ours.
 
-        Without slots, or without an uplink, there is nothing to ask for.
+        Without slots, or with neither an uplink nor values to share, there is nothing to ask for.
 
         Raises:
             BadSetting: a rule that reads a controller, and the bundle has none.
         """
-        if manifest.uplink is None or not manifest.slots:
+        if not manifest.slots or (manifest.uplink is None and not manifest.shares):
             return _NEVER
         ours = self.refresh.model_dump(exclude_unset=True) if self.refresh else {}
         return _calibrated(manifest.refresh.model_copy(update=ours), manifest)

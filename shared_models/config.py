@@ -45,14 +45,29 @@ class NeighbourSpec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     count: PositiveInt = Field(10, description="Most neighbours of a user, N.")
-    chosen: Literal["alike", "random"] = Field(
-        "alike", description="Who they are: the most similar users, or anybody, as a control."
+    chosen: Literal["alike", "told", "random"] = Field(
+        "alike",
+        description="Who they are: the most similar users, those that the log names, or anybody, "
+        "as a control.",
     )
     events: PositiveInt = Field(100, description="Newest events of each that are read, L.")
     seen: Literal["target", "end"] = Field(
         "end",
         description="What training knows of them: their events before the target's time, or all "
         "of their training events, whenever they were.",
+    )
+
+
+class UserGroups(BaseModel):
+    """Users who are alike in how much they do, or in a feature."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    count: PositiveInt = Field(5, description="Groups, G.")
+    by: str = Field(
+        "activity",
+        description="activity: quantiles of events in the training part, the least active first. "
+        "Or the name of a feature of users, whose values are the groups.",
     )
 
 
@@ -89,6 +104,11 @@ class MethodConfig(BaseModel):
     @property
     def neighbours(self) -> NeighbourSpec | None:
         """Whose behaviour training reads beside the user's own."""
+        return None
+
+    @property
+    def user_groups(self) -> UserGroups | None:
+        """Groups of users that models know, as the cloud assigns them."""
         return None
 
     @property

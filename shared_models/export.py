@@ -91,7 +91,8 @@ def compile_bundle(
         "memory": method.config.memory and method.config.memory.model_dump(),
         "neighbours": method.config.neighbours.count if method.config.neighbours else 0,
         "uploads": method.config.uploads,
-        "cross_user": method.config.neighbours is not None,
+        "cross_user": method.config.neighbours is not None
+        or (learner is not None and learner.spec.federation is not None),
     }
     return Bundle.make(manifest, files)
 

@@ -65,6 +65,7 @@ class Batch:
         labels_BC: float32, 1 where the user took the item.
         profile_BM: int64 value ids of the users' features, where the method reads them.
         others_BWL: int64 items of W neighbours, as ``history_BH``, where the method reads them.
+        groups_B: int64 groups of the users, from 1 on, where the method knows some.
     """
 
     history_BH: Tensor
@@ -72,6 +73,7 @@ class Batch:
     labels_BC: Tensor
     profile_BM: Tensor | None = None
     others_BWL: Tensor | None = None
+    groups_B: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,7 @@ class Stage:
         epochs: most epochs, where fewer than the recipe's suffice.
         rows: what the loss reads.
         start: told of some training rows before the first step: what begins where the data are.
+        slow: those of the parameters that it moves at a tenth of the rate.
     """
 
     name: str
@@ -95,6 +98,7 @@ class Stage:
     epochs: int | None = None
     rows: Rows = "targets"
     start: Callable[[nn.Module, Batch], None] | None = None
+    slow: Callable[[nn.Module], Iterable[nn.Parameter]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,10 +245,10 @@ class Controls(Protocol):
 
 @runtime_checkable
 class Learns(Protocol):
-    """A method whose devices train their slots on what their users take."""
+    """A method whose devices can train their slots on what their users take."""
 
-    def learner(self, model: nn.Module) -> LearnerExport:
-        """The scorer of `Method.export`, cut in two at its slots."""
+    def learner(self, model: nn.Module) -> LearnerExport | None:
+        """The scorer of `Method.export`, cut in two at its slots; None: devices train nothing."""
         ...
 
 

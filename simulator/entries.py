@@ -24,9 +24,12 @@ PRESETS: Final[Mapping[str, str]] = {
     "pnn": "cigar[cigar.exchange=false,cigar.prototypes=false]",
     "wo-pn": "cigar[cigar.prototypes=false]",
     "wo-cdgnn": "cigar[cigar.exchange=false]",
+    "trunk-continued": "pinrec[pinrec.plugins=none]",
+    "pinrec-device": "pinrec[pinrec.plugins=device]",
+    "pinrec-federated": "pinrec[pinrec.plugins=federated]",
 }
-"""Baselines and ablations that keep claims honest, and DUET's cheapest delivery."""
-BASELINES: Final = ("popularity", "base", "finetune", "duet", "ecrec", "cigar", *PRESETS)
+"""Baselines, controls and ablations that keep claims honest, and other ways to deliver or learn."""
+BASELINES: Final = ("popularity", "base", "finetune", "duet", "ecrec", "cigar", "pinrec", *PRESETS)
 """What ``concerto compare --all`` plays."""
 _LABEL: Final = re.compile(r"(.+):\s+(.+)")
 _ENTRY: Final = re.compile(r"([a-z0-9_-]+)(?:\[(.*)\])?", re.IGNORECASE)

@@ -8,7 +8,7 @@ from rich.table import Table
 from device_client.scorer import Scorer
 from shared_models.contract.bundle import TOLERANCE, Bundle, BundleStore, read_bundle
 from shared_models.contract.errors import PathMissing
-from shared_models.contract.manifest import LearningSpec, Manifest, RefreshRule
+from shared_models.contract.manifest import LearningSpec, Manifest, RefreshRule, UplinkSpec
 from simulator.progress import size
 
 
@@ -47,7 +47,6 @@ def inspect_bundle(bundle: Bundle, console: Console) -> None:
 def facts(bundle: Bundle) -> dict[str, str]:
     """What the manifest says, by name."""
     manifest = bundle.manifest
-    uplink = f"the newest {manifest.uplink.items} items" if manifest.uplink else "nothing"
     return {
         "bundle": bundle.id,
         "method": manifest.method,
@@ -56,7 +55,7 @@ def facts(bundle: Bundle) -> dict[str, str]:
         "files": ", ".join(f"{name} {size(spec.size)}" for name, spec in manifest.files.items()),
         "items": f"{manifest.features.items:,}, window {manifest.features.window}",
         "refresh": rule(manifest.refresh),
-        "uplink": uplink,
+        "uplink": "nothing but whose device asks" if manifest.shares else uplink(manifest.uplink),
         "controller": ", ".join(manifest.controller.calibration) if manifest.controller else "none",
         "learning": learning(manifest.learning),
         "uploads": "the events that it sees" if manifest.uploads else "nothing",
@@ -68,6 +67,7 @@ def rule(refresh: RefreshRule) -> str:
     """A refresh rule in words."""
     when = {
         "never": "never",
+        "once": "before the first ranking",
         "always": "before each ranking",
         "every-n": f"every {refresh.every} events",
         "random": f"before {refresh.share:.0%} of the rankings, by chance",
@@ -77,6 +77,17 @@ def rule(refresh: RefreshRule) -> str:
     budget = f", at most {refresh.budget:g} B a ranking" if refresh.budget is not None else ""
     oldest = f", believed for {refresh.max_age} events" if refresh.max_age is not None else ""
     return when + budget + oldest
+
+
+def uplink(spec: UplinkSpec | None) -> str:
+    """What a refresh sends up, in words."""
+    if spec is None:
+        return "nothing"
+    if spec.pending:
+        return "the events that the cloud has not stored"
+    if spec.outputs:
+        return f"{', '.join(spec.outputs)}, made of the newest {spec.items} items"
+    return f"the newest {spec.items} items"
 
 
 def learning(spec: LearningSpec | None) -> str:

@@ -1,12 +1,13 @@
 """What remains of a run when its scores are written down: metrics by user, times and traffic."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 import polars as pl
 
+from protos.v1.simulation_pb2 import RunDone, UserCount
 from shared_models.contract.metrics import Float64Array, UserMetric, evaluate
 from shared_models.contract.tensors import Float32Array
 from simulator.groups import Group, by_activity, by_span, by_staleness
@@ -138,13 +139,25 @@ def ledger_of(*outcomes: Outcome) -> Ledger:
     return ledger
 
 
+def learned(outcomes: Iterable[Outcome]) -> pl.DataFrame:
+    """Steps of learning that each user's device took: method, seed, user, steps."""
+    return _by_user(outcomes, "steps", lambda done: done.learning_steps)
+
+
 def observed(outcomes: Iterable[Outcome]) -> pl.DataFrame:
     """Events that each user's device handed to its outbox: method, seed, user, events."""
+    return _by_user(outcomes, "events", lambda done: done.observed)
+
+
+def _by_user(
+    outcomes: Iterable[Outcome], name: str, told: Callable[[RunDone], Iterable[UserCount]]
+) -> pl.DataFrame:
+    """What devices told of their users, one number for each."""
     rows = [
         (outcome.method, outcome.seed, entry.user, entry.count)
         for outcome in outcomes
         for account in outcome.accounts
-        for entry in account.done.observed
+        for entry in told(account.done)
     ]
-    schema = {"method": pl.String, "seed": pl.Int64, "user": pl.Int64, "events": pl.Int64}
+    schema = {"method": pl.String, "seed": pl.Int64, "user": pl.Int64, name: pl.Int64}
     return pl.DataFrame(rows, schema=schema, orient="row").sort("method", "seed", "user")

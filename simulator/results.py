@@ -12,7 +12,7 @@ from simulator.entries import slug
 from simulator.environment import describe
 from simulator.links import Link
 from simulator.modelled import with_modelled
-from simulator.outcome import Outcome, connections_of, ledger_of, observed, outcome_of
+from simulator.outcome import Outcome, connections_of, learned, ledger_of, observed, outcome_of
 from simulator.report.page import write_report
 from simulator.scenario import Scenario, dump
 from simulator.split import with_cloud_times
@@ -66,6 +66,7 @@ class Results:
         self._files.parquet("connections.parquet", connections_of(self._outcomes))
         self._files.parquet("ledger.parquet", ledger_of(*self._outcomes).frame())
         self._files.parquet("observed.parquet", observed(self._outcomes))
+        self._files.parquet("learned.parquet", learned(self._outcomes))
         self._files.text("scenario.yaml", dump(self._scenario))
         self._files.json("environment.json", describe(clouds, outcome.accounts))
         self._files.json("metrics.json", self.summary)

@@ -11,6 +11,7 @@ from typing import Final
 import numpy as np
 from typing_extensions import override
 
+from cloud_server.durable import durable
 from cloud_server.memory.checks import by_name, check_now, check_seen, check_write, spec_of
 from cloud_server.memory.gather import Found, gathered, packed
 from cloud_server.memory.store import LIVE, UserMemory, Vectors
@@ -134,11 +135,7 @@ class SqliteMemory(UserMemory):
 
 def _opened(path: Path) -> sqlite3.Connection:
     """The file, with its tables; a transaction that writes holds the file from its first row on."""
-    db = sqlite3.connect(
-        path, timeout=_PATIENCE_S, isolation_level="IMMEDIATE", check_same_thread=False
-    )
-    db.execute("PRAGMA journal_mode = WAL")
-    db.execute("PRAGMA synchronous = FULL")
+    db = durable(path, timeout=_PATIENCE_S, isolation_level="IMMEDIATE")
     db.execute(_SPECS)
     db.execute(_VECTORS)
     return db

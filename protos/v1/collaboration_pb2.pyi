@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from protos.v1 import tensor_pb2 as _tensor_pb2
 import builtins as _builtins
 import sys
@@ -18,6 +19,38 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _Outcome:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _OutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Outcome.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    OUTCOME_UNSPECIFIED: _Outcome.ValueType  # 0
+    """Not set."""
+    OUTCOME_ACCEPTED: _Outcome.ValueType  # 1
+    """It is on disk and counts in the group's next version."""
+    OUTCOME_DUPLICATE: _Outcome.ValueType  # 2
+    """It was accepted before."""
+    OUTCOME_STALE: _Outcome.ValueType  # 3
+    """It started from values that are too old, and was dropped."""
+    OUTCOME_REFUSED: _Outcome.ValueType  # 4
+    """Nothing can be made of it, and it was dropped."""
+
+class Outcome(_Outcome, metaclass=_OutcomeEnumTypeWrapper):
+    """What became of a contribution."""
+
+OUTCOME_UNSPECIFIED: Outcome.ValueType  # 0
+"""Not set."""
+OUTCOME_ACCEPTED: Outcome.ValueType  # 1
+"""It is on disk and counts in the group's next version."""
+OUTCOME_DUPLICATE: Outcome.ValueType  # 2
+"""It was accepted before."""
+OUTCOME_STALE: Outcome.ValueType  # 3
+"""It started from values that are too old, and was dropped."""
+OUTCOME_REFUSED: Outcome.ValueType  # 4
+"""Nothing can be made of it, and it was dropped."""
+Global___Outcome: _TypeAlias = Outcome  # noqa: Y015
 
 @_typing.final
 class Ask(_message.Message):
@@ -33,6 +66,7 @@ class Ask(_message.Message):
     RANK_FIELD_NUMBER: _builtins.int
     UPLOAD_FIELD_NUMBER: _builtins.int
     GROUP_FIELD_NUMBER: _builtins.int
+    CONTRIBUTE_FIELD_NUMBER: _builtins.int
     seq: _builtins.int
     """Number of this ask in the device's life; the answer repeats it."""
     at: _builtins.float
@@ -59,6 +93,10 @@ class Ask(_message.Message):
     def group(self) -> Global___GroupRequest:
         """Asks for the slot values of a group."""
 
+    @_builtins.property
+    def contribute(self) -> Global___Contribute:
+        """Hands over what a device learnt."""
+
     def __init__(
         self,
         *,
@@ -70,12 +108,13 @@ class Ask(_message.Message):
         rank: Global___Rank | None = ...,
         upload: Global___Upload | None = ...,
         group: Global___GroupRequest | None = ...,
+        contribute: Global___Contribute | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "group", b"group", "hello", b"hello", "rank", b"rank", "refresh", b"refresh", "upload", b"upload"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "contribute", b"contribute", "group", b"group", "hello", b"hello", "rank", b"rank", "refresh", b"refresh", "upload", b"upload"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "body", b"body", "group", b"group", "hello", b"hello", "rank", b"rank", "refresh", b"refresh", "round", b"round", "seq", b"seq", "upload", b"upload"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "body", b"body", "contribute", b"contribute", "group", b"group", "hello", b"hello", "rank", b"rank", "refresh", b"refresh", "round", b"round", "seq", b"seq", "upload", b"upload"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["hello", "refresh", "rank", "upload", "group"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["hello", "refresh", "rank", "upload", "group", "contribute"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
@@ -158,20 +197,66 @@ class GroupRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     NUMBER_FIELD_NUMBER: _builtins.int
+    HAVE_FIELD_NUMBER: _builtins.int
     number: _builtins.int
-    """Number of the group, from 1."""
+    """Number of the group, from 1; 0 for the group that the cloud has put this user in."""
+    have: _builtins.int
+    """Version of these values that the device has; unset where it has none."""
     def __init__(
         self,
         *,
         number: _builtins.int = ...,
+        have: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_have", b"_have", "have", b"have"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_have", b"_have", "have", b"have", "number", b"number"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__have: _TypeAlias = _typing.Literal["have"]  # noqa: Y015
+    _WhichOneofArgType__have: _TypeAlias = _typing.Literal["_have", b"_have"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__have) -> _WhichOneofReturnType__have | None: ...
+
+Global___GroupRequest: _TypeAlias = GroupRequest  # noqa: Y015
+
+@_typing.final
+class Contribute(_message.Message):
+    """How far a device's learning moved the slots. It names no user, no item and no event."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    GROUP_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    EXAMPLES_FIELD_NUMBER: _builtins.int
+    DELTAS_FIELD_NUMBER: _builtins.int
+    sequence: _builtins.int
+    """Number of this contribution in the life of the user's devices, from 0."""
+    group: _builtins.int
+    """The user's group, from 1; 0 where the bundle has none."""
+    version: _builtins.int
+    """Version of the group's values that learning started from."""
+    examples: _builtins.int
+    """Rows that the learning's steps read: what the contribution weighs."""
+    @_builtins.property
+    def deltas(self) -> _containers.RepeatedCompositeFieldContainer[_tensor_pb2.Tensor]:
+        """Values now less values then, one tensor for each slot."""
+
+    def __init__(
+        self,
+        *,
+        sequence: _builtins.int = ...,
+        group: _builtins.int = ...,
+        version: _builtins.int = ...,
+        examples: _builtins.int = ...,
+        deltas: _abc.Iterable[_tensor_pb2.Tensor] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["number", b"number"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deltas", b"deltas", "examples", b"examples", "group", b"group", "sequence", b"sequence", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GroupRequest: _TypeAlias = GroupRequest  # noqa: Y015
+Global___Contribute: _TypeAlias = Contribute  # noqa: Y015
 
 @_typing.final
 class Rank(_message.Message):
@@ -249,6 +334,7 @@ class Answer(_message.Message):
     OVERLAY_FIELD_NUMBER: _builtins.int
     SCORES_FIELD_NUMBER: _builtins.int
     STORED_FIELD_NUMBER: _builtins.int
+    CONTRIBUTED_FIELD_NUMBER: _builtins.int
     seq: _builtins.int
     """The ask that this answers."""
     @_builtins.property
@@ -271,6 +357,10 @@ class Answer(_message.Message):
     def stored(self) -> Global___Stored:
         """The events are on disk."""
 
+    @_builtins.property
+    def contributed(self) -> Global___Contributed:
+        """What became of a contribution."""
+
     def __init__(
         self,
         *,
@@ -280,12 +370,13 @@ class Answer(_message.Message):
         overlay: Global___Overlay | None = ...,
         scores: Global___Scores | None = ...,
         stored: Global___Stored | None = ...,
+        contributed: Global___Contributed | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "fault", b"fault", "overlay", b"overlay", "scores", b"scores", "stored", b"stored", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "contributed", b"contributed", "fault", b"fault", "overlay", b"overlay", "scores", b"scores", "stored", b"stored", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "fault", b"fault", "overlay", b"overlay", "scores", b"scores", "seq", b"seq", "stored", b"stored", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "contributed", b"contributed", "fault", b"fault", "overlay", b"overlay", "scores", b"scores", "seq", b"seq", "stored", b"stored", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["welcome", "overlay", "scores", "stored"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["welcome", "overlay", "scores", "stored", "contributed"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
@@ -328,16 +419,20 @@ class Welcome(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     EVENTS_STORED_FIELD_NUMBER: _builtins.int
+    CONTRIBUTIONS_STORED_FIELD_NUMBER: _builtins.int
     events_stored: _builtins.int
     """Number of this user's events that the cloud's journal already holds."""
+    contributions_stored: _builtins.int
+    """Number of this user's contributions that were accepted so far."""
     def __init__(
         self,
         *,
         events_stored: _builtins.int = ...,
+        contributions_stored: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["events_stored", b"events_stored"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contributions_stored", b"contributions_stored", "events_stored", b"events_stored"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -352,10 +447,13 @@ class Overlay(_message.Message):
     SLOTS_FIELD_NUMBER: _builtins.int
     GROUP_FIELD_NUMBER: _builtins.int
     EVENTS_STORED_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
     group: _builtins.int
     """The user's group, from 1; 0 where the bundle has none."""
     events_stored: _builtins.int
     """Number of this user's events that the journal holds, where the refresh brought some."""
+    version: _builtins.int
+    """Version of what a group shares; grows by 1 with each release, from 0."""
     @_builtins.property
     def slots(self) -> _containers.RepeatedCompositeFieldContainer[_tensor_pb2.Tensor]:
         """One tensor for each slot that changes."""
@@ -366,10 +464,11 @@ class Overlay(_message.Message):
         slots: _abc.Iterable[_tensor_pb2.Tensor] | None = ...,
         group: _builtins.int = ...,
         events_stored: _builtins.int = ...,
+        version: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["events_stored", b"events_stored", "group", b"group", "slots", b"slots"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events_stored", b"events_stored", "group", b"group", "slots", b"slots", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -420,6 +519,36 @@ class Stored(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Stored: _TypeAlias = Stored  # noqa: Y015
+
+@_typing.final
+class Contributed(_message.Message):
+    """Answers a contribution."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    CONTRIBUTIONS_STORED_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    outcome: Global___Outcome.ValueType
+    """What became of it."""
+    contributions_stored: _builtins.int
+    """Number of this user's contributions that were accepted so far; the next one has this number."""
+    reason: _builtins.str
+    """Why it was not accepted, for a person to read."""
+    def __init__(
+        self,
+        *,
+        outcome: Global___Outcome.ValueType = ...,
+        contributions_stored: _builtins.int = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contributions_stored", b"contributions_stored", "outcome", b"outcome", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Contributed: _TypeAlias = Contributed  # noqa: Y015
 
 @_typing.final
 class BundleRequest(_message.Message):

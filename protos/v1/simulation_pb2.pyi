@@ -312,6 +312,7 @@ class RunDone(_message.Message):
     STATE_BYTES_FIELD_NUMBER: _builtins.int
     CONNECTIONS_FIELD_NUMBER: _builtins.int
     STREAMS_FIELD_NUMBER: _builtins.int
+    LEARNING_STEPS_FIELD_NUMBER: _builtins.int
     resident_bytes: _builtins.int
     """Resident memory of the process in bytes."""
     @_builtins.property
@@ -338,6 +339,10 @@ class RunDone(_message.Message):
     def streams(self) -> Global___Streams:
         """What happened to the streams to the cloud."""
 
+    @_builtins.property
+    def learning_steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___UserCount]:
+        """Steps of learning that each user's device took."""
+
     def __init__(
         self,
         *,
@@ -348,10 +353,11 @@ class RunDone(_message.Message):
         state_bytes: _abc.Iterable[Global___UserCount] | None = ...,
         connections: _abc.Iterable[Global___Connection] | None = ...,
         streams: Global___Streams | None = ...,
+        learning_steps: _abc.Iterable[Global___UserCount] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["streams", b"streams"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["connections", b"connections", "modules", b"modules", "observed", b"observed", "resident_bytes", b"resident_bytes", "state_bytes", b"state_bytes", "streams", b"streams", "traffic", b"traffic"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["connections", b"connections", "learning_steps", b"learning_steps", "modules", b"modules", "observed", b"observed", "resident_bytes", b"resident_bytes", "state_bytes", b"state_bytes", "streams", b"streams", "traffic", b"traffic"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

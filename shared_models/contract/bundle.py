@@ -80,6 +80,15 @@ class Bundle:
         return arrays_from_bytes(self.files[LEARNING_VECTOR])
 
     @property
+    def lineage(self) -> str:
+        """Names the values that devices share: this bundle's, or also those of its successors."""
+        manifest = self.manifest
+        if manifest.federation is None or not manifest.federation.outlives:
+            return self.id
+        groups = manifest.groups.count if manifest.groups else 0
+        return f"{manifest.method}/{manifest.slot_schema}/{groups}"
+
+    @property
     def size(self) -> int:
         """Bytes of all files."""
         return len(self.manifest_bytes) + sum(map(len, self.files.values()))

@@ -67,6 +67,6 @@ def encode_windows(windows: Sequence[Sequence[int]], length: int) -> Int64Array:
     """The newest ``length`` items of each window, oldest first, right-padded: (B, length)."""
     encoded = np.full((len(windows), length), PAD, dtype=np.int64)
     for row, items in enumerate(windows):
-        newest = items[-length:]
+        newest = items[max(len(items) - length, 0) :]
         encoded[row, : len(newest)] = newest
     return encoded

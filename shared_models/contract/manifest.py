@@ -21,7 +21,7 @@ from shared_models.contract.errors import BundleCorrupt, BundleIncompatible
 from shared_models.contract.features import FeatureSpec
 from shared_models.contract.tensors import TensorSpec
 
-FORMAT: Final = 3
+FORMAT: Final = 4
 
 
 class _Data(BaseModel):
@@ -46,13 +46,14 @@ class GraphSpec(_Data):
 class RefreshRule(_Data):
     """When a device asks for new slot values, and how long it believes old ones.
 
-    ``rule`` is ``never``, ``always`` (before each ranking), ``every-n`` (each n events), ``random``
-    (a share of the rankings, drawn by user and event), or one that reads the bundle's controller:
-    ``on-change`` (the window moved away from that of the last refresh) and ``learnt`` (the expected
-    gain is worth it). The first refresh of a device is always due, except with ``never``.
+    ``rule`` is ``never``, ``once``, ``always`` (before each ranking), ``every-n`` (each n events),
+    ``random`` (a share of the rankings, drawn by user and event), or one that reads the bundle's
+    controller: ``on-change`` (the window moved away from that of the last refresh) and ``learnt``
+    (the expected gain is worth it). The first refresh of a device is always due, except with
+    ``never``; with ``once`` it is the only one.
     """
 
-    rule: Literal["never", "always", "every-n", "random", "on-change", "learnt"] = "never"
+    rule: Literal["never", "once", "always", "every-n", "random", "on-change", "learnt"] = "never"
     every: PositiveInt = Field(1, description="Events between two refreshes, for every-n.")
     share: float = Field(
         0.1, gt=0, le=1, description="Share of rankings that refresh, for random and controllers."
@@ -85,6 +86,32 @@ class ControllerSpec(_Data):
         return float(np.interp(share, shares, table))
 
 
+class FederationSpec(_Data):
+    """How what devices learn becomes the next version of the values that all of a group share.
+
+    A group's next values are its present ones plus ``rate`` times the contributors' combined
+    moves: their mean, each weighed by its examples, or, with ``trimmed``, in each number the plain
+    mean of what is left without the ``trim`` share at either end, after all moves were cut down to
+    the length of the middle one. A contribution that started up to ``stale`` versions ago counts
+    as a move from the present values; an older one is dropped.
+    """
+
+    norm: PositiveFloat = Field(
+        1.0, description="Longest move, Euclidean over all slots; devices cut theirs down to it."
+    )
+    stale: NonNegativeInt = Field(2, description="Versions that a contribution may be behind.")
+    combine: Literal["mean", "trimmed"] = "mean"
+    trim: float = Field(0.2, ge=0, lt=0.5, description="Share dropped at either end, for trimmed.")
+    rate: PositiveFloat = Field(1.0, description="Of the combined move, how much is taken.")
+    quorum: PositiveInt = Field(
+        16, description="Contributors that make a version; in a replay, a round's end does."
+    )
+    outlives: bool = Field(
+        False,
+        description="Whether the values serve a later bundle of the method with the same slots.",
+    )
+
+
 class LearningSpec(_Data):
     """How a device trains its slots on its own events with the graph ``grad`` and Adam."""
 
@@ -96,6 +123,9 @@ class LearningSpec(_Data):
     beta1: float = Field(0.9, ge=0, lt=1)
     beta2: float = Field(0.999, ge=0, lt=1)
     epsilon: PositiveFloat = 1e-8
+    federation: FederationSpec | None = Field(
+        None, description="How devices learn together; without it, each learns for itself."
+    )
 
 
 class UplinkSpec(_Data):
@@ -154,6 +184,22 @@ class Manifest(_Data):
     uploads: bool = Field(False, description="Whether the device may upload events.")
     cross_user: bool = Field(False, description="Whether the cloud reads across users.")
     files: Mapping[str, FileSpec]
+
+    @model_validator(mode="after")
+    def _contributes_without_an_uplink(self) -> Self:
+        if self.federation and self.uplink:
+            raise ValueError("devices that learn together get their slots by group, not by uplink")
+        return self
+
+    @property
+    def federation(self) -> FederationSpec | None:
+        """How devices learn together; None where they do not."""
+        return self.learning.federation if self.learning else None
+
+    @property
+    def shares(self) -> bool:
+        """Whether a refresh asks for what the user's group shares, and sends nothing up."""
+        return self.uplink is None and bool(self.groups or self.federation)
 
     @property
     def slot_schema(self) -> str:

@@ -27,6 +27,7 @@ class Overlay:
         slots: float32 arrays by slot name.
         group: the user's group from 1 on; 0 where the bundle has none.
         events_stored: of the user in the cloud's journal, where the uplink brought some.
+        version: of what a group shares, from 0 on.
     """
 
     bundle_id: str
@@ -34,6 +35,7 @@ class Overlay:
     slots: Mapping[str, Float32Array]
     group: int = 0
     events_stored: int = 0
+    version: int = 0
 
     def age(self, events_now: int) -> int:
         """Events since the window that made this overlay."""
@@ -62,6 +64,7 @@ def overlay_to_proto(overlay: Overlay, codec: Codec) -> collaboration_pb2.Overla
         slots=[tensor_to_proto(name, array, codec) for name, array in overlay.slots.items()],
         group=overlay.group,
         events_stored=overlay.events_stored,
+        version=overlay.version,
     )
 
 
@@ -70,4 +73,5 @@ def overlay_from_proto(
 ) -> Overlay:
     """Read an overlay for ``bundle_id``, that answers an uplink made ``events_seen`` events on."""
     slots = {tensor.name: tensor_from_proto(tensor) for tensor in message.slots}
-    return Overlay(bundle_id, events_seen, slots, message.group, message.events_stored)
+    told = message.group, message.events_stored, message.version
+    return Overlay(bundle_id, events_seen, slots, *told)

@@ -81,7 +81,9 @@ class _Int8Rows:
         rows = int(np.prod(shape[:-1], dtype=np.int64))
         scales = np.frombuffer(data, "<f4", count=rows)
         steps = np.frombuffer(data, np.int8, offset=4 * rows).reshape(rows, shape[-1])
-        numbers: Float32Array = (steps * scales[:, None]).astype(np.float32)
+        # What a scale that is not finite makes of its row is the reader's to refuse.
+        with np.errstate(invalid="ignore"):
+            numbers: Float32Array = (steps * scales[:, None]).astype(np.float32)
         return numbers.reshape(shape)
 
 
@@ -91,6 +93,12 @@ _CODINGS: Final[Mapping[Codec, tuple[tensor_pb2.Codec.ValueType, _Coding]]] = {
     Codec.I8ROW: (tensor_pb2.CODEC_I8ROW, _Int8Rows()),
 }
 _BY_WIRE: Final[Mapping[int, _Coding]] = dict(_CODINGS.values())
+
+
+def through(codec: Codec, array: Float32Array) -> Float32Array:
+    """What is left of ``array`` (float32, one axis or more) on the other side of the wire."""
+    _, coding = _CODINGS[codec]
+    return coding.decode(coding.encode(array), array.shape)
 
 
 def tensor_to_proto(name: str, array: Float32Array, codec: Codec) -> tensor_pb2.Tensor:
@@ -112,5 +120,5 @@ def tensor_from_proto(tensor: tensor_pb2.Tensor) -> Float32Array:
         raise BadAsk(f"tensor {tensor.name!r} has unknown codec {tensor.codec}")
     try:
         return coding.decode(tensor.data, tuple(tensor.shape))
-    except ValueError as error:
+    except (ValueError, IndexError) as error:
         raise BadAsk(f"tensor {tensor.name!r}: bytes do not fill {tuple(tensor.shape)}") from error

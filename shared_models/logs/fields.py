@@ -18,7 +18,7 @@ import polars as pl
 
 from shared_models.contract.features import FieldSpec, LogFields, encode_windows
 from shared_models.contract.tensors import Int64Array
-from shared_models.logs.prepared import PreparedLog
+from shared_models.logs.prepared import NEIGHBOURS, PreparedLog
 
 MOST_VALUES: Final = 64
 _BINS: Final = 8
@@ -55,7 +55,8 @@ def item_fields(log: PreparedLog) -> Fields | None:
 
 def user_fields(log: PreparedLog) -> Fields | None:
     """The users' features, int64 (U, M); None where the log has none."""
-    return _fields(log.user_table.sort("user").drop("user", "raw"))
+    table = log.user_table.sort("user")
+    return _fields(table.drop("user", "raw", NEIGHBOURS, strict=False))
 
 
 def _fields(table: pl.DataFrame) -> Fields | None:

@@ -11,8 +11,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from shared_models.config import NeighbourSpec
+from shared_models.contract.errors import BadSetting
 from shared_models.contract.tensors import Int64Array
-from shared_models.logs.prepared import PreparedLog, taken
+from shared_models.logs.prepared import NEIGHBOURS, PreparedLog, taken
 
 Float64Array = NDArray[np.float64]
 _UNITS: Final = 1 << 10
@@ -22,17 +23,41 @@ _GROUP: Final = 32
 def listed(log: PreparedLog, spec: NeighbourSpec) -> Int64Array:
     """Whom each user of ``log`` learns from, as ``spec`` says: int64 (U, N), padded with -1.
 
-    Similarity is that of the training part. Users by chance are another control than no
-    neighbours: as many vectors of the same kind, of which only the choice is lost.
+    Similarity is that of the training part. Of those that a log names, the first ones count.
+
+    Raises:
+        BadSetting: the log names none.
     """
-    if spec.chosen == "alike":
-        return neighbours(log.train, log.users, log.items, spec.count)
+    match spec.chosen:
+        case "alike":
+            return neighbours(log.train, log.users, log.items, spec.count)
+        case "told":
+            return _told(log, spec.count)
+        case "random":
+            return _anybody(log, spec.count)
+
+
+def _told(log: PreparedLog, count: int) -> Int64Array:
+    table = log.user_table.sort("user")
+    if NEIGHBOURS not in table.columns:
+        raise BadSetting("others.chosen", f"the log {log.manifest.name} names no neighbours")
+    number = dict(zip(table["raw"].to_list(), table["user"].to_list(), strict=True))
+    named = ((cell or "").split() for cell in table[NEIGHBOURS].to_list())
+    known = (
+        [number[raw] for raw in raws if number.get(raw, user) != user][:count]
+        for user, raws in enumerate(named)
+    )
+    return np.array([[*own, *[-1] * (count - len(own))] for own in known], np.int64)
+
+
+def _anybody(log: PreparedLog, count: int) -> Int64Array:
+    """Another control than no neighbours: as many vectors, of which only the choice is lost."""
     rng = np.random.default_rng(0)
     others = log.users - 1
-    most = min(spec.count, others)
+    most = min(count, others)
     drawn_UN = np.stack([rng.choice(others, most, replace=False) for _ in range(log.users)])
     drawn_UN += drawn_UN >= np.arange(log.users)[:, None]  # oneself is left out
-    return np.pad(drawn_UN, ((0, 0), (0, spec.count - most)), constant_values=-1)
+    return np.pad(drawn_UN, ((0, 0), (0, count - most)), constant_values=-1)
 
 
 def neighbours(

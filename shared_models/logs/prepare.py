@@ -15,6 +15,7 @@ from shared_models.logs.prepared import ABOUT, PARTS, PreparedLog, open_log, wri
 from shared_models.logs.source import Source, numbered
 from shared_models.logs.splits import SPLITS, cut, split_named
 from shared_models.logs.tables.read import FORMATS, read_tables
+from shared_models.logs.worlds.activity import ActivityWorld, read_activity
 from shared_models.logs.worlds.groups import World, read_synthetic
 from shared_models.logs.worlds.memory import MemoryWorld, read_memory
 from shared_models.logs.worlds.trend import TrendWorld, read_trend
@@ -32,6 +33,7 @@ __all__ = [
 SOURCES: Final[Mapping[str, Callable[[], Source]]] = {
     "movielens-100k": lambda: read_movielens(cache_root()),
     "synthetic": lambda: read_synthetic(World()),
+    "synthetic-activity": lambda: read_activity(ActivityWorld()),
     "synthetic-memory": lambda: read_memory(MemoryWorld()),
     "synthetic-trend": lambda: read_trend(TrendWorld()),
 }

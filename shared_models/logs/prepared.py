@@ -11,7 +11,8 @@ A folder with ``train.parquet``, ``validation.parquet``, ``test.parquet``, ``ite
 - exposures out of an original's table also have ``row`` int64, their place in it from 1; behaviour
   has 0.
 
-``items`` and ``users`` map the numbers back to the raw ids (``raw``, text) and hold features.
+``items`` and ``users`` map the numbers back to the raw ids (``raw``, text) and hold features. Where
+a log tells whom users are like, ``neighbours`` of ``users`` holds raw ids, separated by spaces.
 """
 
 import hashlib
@@ -54,6 +55,7 @@ class LogManifest(BaseModel):
     hash: str = Field(description="SHA-256 over the content, wherever and however it is stored.")
 
 
+NEIGHBOURS: Final = "neighbours"
 ABOUT_FIELDS: Final = frozenset({"name", "task", "split", "leaks", "truth"})
 """What a log's writer says of it; all else is counted."""
 

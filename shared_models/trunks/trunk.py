@@ -5,7 +5,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,20 @@ class Context:
 
     vectors_BKD: Tensor
     own_B11: Tensor | None = None
+
+
+class Sides(NamedTuple):
+    """The two that a score is about.
+
+    Attributes:
+        interest_BCD: what behaviour says, for all candidates (B, 1, D) or for each (B, C, D).
+        targets_BCD: the candidates.
+        bias_BC: of the candidates; it is added to the logits.
+    """
+
+    interest_BCD: Tensor
+    targets_BCD: Tensor
+    bias_BC: Tensor
 
 
 class Trunk(nn.Module):
@@ -71,11 +85,19 @@ class Trunk(nn.Module):
         targets_BCD: Tensor = self.target_layer(self.items(candidate_ids_BC))
         return targets_BCD
 
+    def sides(self, event_ids_BT: Tensor, candidate_ids_BC: Tensor) -> Sides:
+        """The user and the candidates, before they meet."""
+        raise NotImplementedError
+
+    def meet(self, sides: Sides, context: Context | None = None) -> tuple[Tensor, ...]:
+        """What `through_head` reads."""
+        raise NotImplementedError
+
     def before_head(
         self, event_ids_BT: Tensor, candidate_ids_BC: Tensor, context: Context | None = None
     ) -> tuple[Tensor, ...]:
         """What `through_head` reads; no weight of the head takes part in it."""
-        raise NotImplementedError
+        return self.meet(self.sides(event_ids_BT, candidate_ids_BC), context)
 
     def through_head(self, read: Sequence[Tensor], head: Mapping[str, Tensor]) -> Tensor:
         """Logits (B, C); whoever trains the head alone differentiates only this."""
@@ -115,15 +137,17 @@ class SequenceTrunk(Trunk):
         raise NotImplementedError
 
     @override
-    def before_head(
-        self, event_ids_BT: Tensor, candidate_ids_BC: Tensor, context: Context | None = None
-    ) -> tuple[Tensor, ...]:
-        state_B1W = self.encode(event_ids_BT)[:, None]
+    def sides(self, event_ids_BT: Tensor, candidate_ids_BC: Tensor) -> Sides:
+        state_B1D, bias_BC = self.encode(event_ids_BT)[:, None], self.items.bias[candidate_ids_BC]
+        return Sides(state_B1D, self.embed_targets(candidate_ids_BC), bias_BC)
+
+    @override
+    def meet(self, sides: Sides, context: Context | None = None) -> tuple[Tensor, ...]:
+        state_B1W, targets_BCD, bias_BC = sides
         if context is not None:
             own_B1D = state_B1W if context.own_B11 is None else state_B1W * context.own_B11
             state_B1W = torch.cat([own_B1D, context.vectors_BKD.flatten(1)[:, None]], dim=-1)
-        bias_BC = self.items.bias[candidate_ids_BC]
-        return state_B1W, self.embed_targets(candidate_ids_BC), bias_BC
+        return state_B1W, targets_BCD, bias_BC
 
     @override
     def through_head(self, read: Sequence[Tensor], head: Mapping[str, Tensor]) -> Tensor:
@@ -157,11 +181,15 @@ class CrossTrunk(Trunk):
         raise NotImplementedError
 
     @override
-    def before_head(
-        self, event_ids_BT: Tensor, candidate_ids_BC: Tensor, context: Context | None = None
-    ) -> tuple[Tensor, ...]:
+    def sides(self, event_ids_BT: Tensor, candidate_ids_BC: Tensor) -> Sides:
         targets_BCD = self.embed_targets(candidate_ids_BC)
-        interest_BCD = self.interest(event_ids_BT, targets_BCD).expand_as(targets_BCD)
+        interest_BCD = self.interest(event_ids_BT, targets_BCD)
+        return Sides(interest_BCD, targets_BCD, self.items.bias[candidate_ids_BC])
+
+    @override
+    def meet(self, sides: Sides, context: Context | None = None) -> tuple[Tensor, ...]:
+        interest_BCD, targets_BCD, bias_BC = sides
+        interest_BCD = interest_BCD.expand_as(targets_BCD)
         about = [interest_BCD]
         if context is not None:
             if context.own_B11 is not None:
@@ -170,9 +198,7 @@ class CrossTrunk(Trunk):
                 each[:, None].expand_as(targets_BCD) for each in context.vectors_BKD.unbind(1)
             ]
         products = [each * targets_BCD for each in about]
-        return torch.cat([targets_BCD, *about, *products], dim=-1), self.items.bias[
-            candidate_ids_BC
-        ]
+        return torch.cat([targets_BCD, *about, *products], dim=-1), bias_BC
 
     @override
     def through_head(self, read: Sequence[Tensor], head: Mapping[str, Tensor]) -> Tensor:

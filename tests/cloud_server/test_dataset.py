@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from cloud_server.dataset import Behaviour, Dataset, EventKeys, Others
 from shared_models.catalog import resolve
 from shared_models.config import MethodConfig, NeighbourSpec
+from shared_models.logs.activity import by_activity, events_of_users
 from shared_models.logs.fields import known_fields
 from shared_models.logs.neighbours import neighbours
 from shared_models.logs.prepare import prepare
@@ -175,12 +176,23 @@ def test_a_batch_holds_the_profile_and_the_neighbours_of_each_row(log: PreparedL
         assert batch.others_BWL.shape == (rows, 3, 4)
 
 
+def test_a_batch_holds_the_group_of_each_row(log: PreparedLog) -> None:
+    config = resolve("pinrec", log.items, "pool", {"pinrec": {"groups": 3}})
+    data, keys = Dataset(log, config, torch.device("cpu")), EventKeys.of(log.test)
+
+    batch = data.batch(keys, np.ones((len(log.test), 1), np.int64), np.zeros(0, np.float32))
+
+    groups_U = by_activity(events_of_users(log), 3)
+    assert batch.groups_B is not None
+    assert batch.groups_B.tolist() == groups_U[log.test["user"].to_numpy()].tolist()
+
+
 def test_a_method_that_reads_neither_gets_neither(log: PreparedLog) -> None:
     config = resolve("base", log.items, "pool", {})
 
     batch = Dataset(log, config, torch.device("cpu")).sample(np.random.default_rng(0), 8)
 
-    assert (batch.profile_BM, batch.others_BWL) == (None, None)
+    assert (batch.profile_BM, batch.others_BWL, batch.groups_B) == (None, None, None)
     assert batch.candidates_BC.shape == (8, 1)
 
 

@@ -15,14 +15,13 @@ from torch import nn
 
 from cloud_server.checkpoints import Trained
 from cloud_server.events import EventJournal
+from cloud_server.groups import read_assignment
 from cloud_server.memory.in_process import InProcessMemory
 from cloud_server.memory.store import LIVE
 from cloud_server.personalize import Asked, Personalizer
 from cloud_server.remembered import (
     Memories,
     Remembered,
-    open_memory,
-    refresh_memories,
     remember_all,
     seed_journal,
     write_seed,
@@ -30,20 +29,20 @@ from cloud_server.remembered import (
 from cloud_server.settings import ServeSettings
 from shared_models.catalog import load_method, resolve
 from shared_models.contract.bundle import Bundle
-from shared_models.contract.errors import BadSetting, UnknownName
 from shared_models.contract.events import Event, EventBatch
 from shared_models.contract.manifest import MemorySpec
 from shared_models.contract.tensors import Float32Array, Int64Array
+from shared_models.logs.activity import grouped
 from shared_models.logs.prepare import prepare
-from shared_models.logs.prepared import PreparedLog, taken
+from shared_models.logs.prepared import PreparedLog
 from shared_models.logs.worlds.groups import World, read_synthetic
 from shared_models.method import Personalization, Uplinks
-from tests.cloud_server.conftest import make_bundle, release
-from tests.shared_models.logs.conftest import make_shown_source
+from tests.cloud_server.conftest import make_bundle
 
 WIDTH, LENGTH = 2, 4
 VECTOR = MemorySpec(name="vector", width=WIDTH)
 NEIGHBOURS_UW = np.array([[1, 2], [0, -1], [-1, -1]])
+TWO = {"count": 2, "slots": []}
 MEMORY = {"memory": VECTOR.model_dump(), "uplink": {"items": LENGTH, "pending": True}}
 ENCODER = {
     "file": "scorer.onnx",
@@ -88,6 +87,7 @@ class Keeping:
 
     memory: MemorySpec = VECTOR
     neighbours: None = None
+    user_groups: None = None
     history: int = LENGTH
     uplink: None = None
 
@@ -412,80 +412,19 @@ def test_a_seed_holds_neighbours_where_the_method_reads_them(
     assert (found_UW != np.arange(log.users)[:, None]).all()
 
 
-def test_a_seed_numbers_what_was_taken_and_not_what_was_shown(tmp_path: Path) -> None:
-    log = prepare(make_shown_source(), "user-tail", tmp_path / "log")
-
-    write_seed(tmp_path / "model", trained_on(log, "ecrec", long=100, max_lag=2), log)
-
-    found = pl.read_parquet(tmp_path / "model" / "history.parquet")
-    past = taken(pl.concat([log.train, log.validation])).sort("user", "seq")
-    assert found["item"].to_list() == past["item"].to_list()
-    for (_,), life in found.group_by("user"):
-        assert life["seq"].to_list() == list(range(len(life)))
-
-
-def test_a_seed_begins_what_a_cloud_of_that_method_serves(
-    tmp_path: Path, log: PreparedLog, journal: EventJournal
+def test_a_seed_holds_the_groups_of_users_and_strangers_are_of_the_first(
+    tmp_path: Path, log: PreparedLog
 ) -> None:
-    trained = trained_on(log, "ecrec", long=6, max_lag=2)
-    spec = trained.method.config.memory
-    memory = InProcessMemory([spec])
-    write_seed(tmp_path / "model", trained, log)
+    trained, folder = trained_on(log, "pinrec", groups=2), tmp_path / "model"
+    write_seed(folder, trained, log)
+    groups_U = grouped(log, trained.method.config.user_groups)
 
-    seed_journal(tmp_path / "model", journal)
-    users = remember_all(trained, tmp_path / "model", memory)
+    assignment = read_assignment(make_bundle(groups=TWO, uplink=None).manifest, folder)
 
-    everyone = np.arange(log.users)
-    histories = journal.newest(everyone, 6)
-    assert users == log.users
-    assert ((histories >= 1) & (histories <= log.items)).all()
-    expected = trained.method.remember(trained.model, histories)
-    np.testing.assert_allclose(memory.get(spec.name, everyone).values, expected, atol=1e-6)
+    known = [assignment.of(user) for user in (5, 0, 7)]
+    assert known == groups_U[[5, 0, 7]].tolist()
+    assert [assignment.of(user) for user in (log.users, 10**6)] == [1, 1]
 
 
-@pytest.fixture
-def released(tmp_path: Path, trained: Trained, monkeypatch: pytest.MonkeyPatch) -> Bundle:
-    """A bundle that reads pending events, whose model was trained on two users."""
-    monkeypatch.setattr("cloud_server.remembered.load_checkpoint", lambda _: trained)
-    bundle = release(tmp_path, make_bundle(**MEMORY))
-    seed(tmp_path / "models" / bundle.id, {1: [5, 6], 3: [7]})
-    return bundle
-
-
-def test_memories_made_anew_are_those_of_the_journal_and_keep_their_version_where_equal(
-    tmp_path: Path, released: Bundle
-) -> None:
-    settings = settings_in(tmp_path, memory=tmp_path / "memory")
-    counts, found = [refresh_memories(settings, "tiny")], []
-    found.append(memory_of(settings, released))
-    journal = EventJournal(settings.journal_path)
-    journal.append([(3, EventBatch(1, [Event(8, 8.0)])), (4, EventBatch(0, [Event(9, 9.0)]))])
-    journal.close()
-
-    for _ in range(2):
-        counts.append(refresh_memories(settings, "tiny"))
-        found.append(memory_of(settings, released))
-
-    assert counts == [2, 3, 3]
-    assert found[0] == ([[11, 2], [7, 1], [0, 0]], [1, 1, 0])
-    assert found[1] == found[2] == ([[11, 2], [15, 2], [9, 1]], [1, 2, 1])
-
-
-def memory_of(settings: ServeSettings, bundle: Bundle) -> tuple[list[list[float]], list[int]]:
-    """Vectors and versions of three users."""
-    assert settings.memory is not None
-    with closing(open_memory(settings.memory, bundle.id, VECTOR)) as memory:
-        kept = memory.get(VECTOR.name, np.array([1, 3, 4]))
-    return kept.values.tolist(), kept.versions.tolist()
-
-
-def test_memories_are_made_anew_only_where_there_is_a_place_and_something_to_keep(
-    tmp_path: Path, released: Bundle
-) -> None:
-    with pytest.raises(UnknownName):
-        refresh_memories(settings_in(tmp_path, memory=tmp_path / "memory"), "other")
-    with pytest.raises(BadSetting, match="name the folder"):
-        refresh_memories(settings_in(tmp_path), released.manifest.method)
-    release(tmp_path, make_bundle())
-    with pytest.raises(BadSetting, match="remembers nothing"):
-        refresh_memories(settings_in(tmp_path, memory=tmp_path / "memory"), "tiny")
+def test_without_groups_nobody_has_one(tmp_path: Path) -> None:
+    assert read_assignment(make_bundle(uplink=None).manifest, tmp_path).of(3) == 0

@@ -16,8 +16,9 @@ from shared_models.logs.prepared import PreparedLog, targets
 from shared_models.logs.tables.cigar import CIGAR
 from shared_models.logs.tables.ecrec import ECREC
 from shared_models.logs.tables.format import Format
+from shared_models.logs.tables.pinrec import PINREC
 from shared_models.logs.tables.read import read_tables
-from tests.shared_models.logs.tables.conftest import cigar_row, ecrec_row, write_table
+from tests.shared_models.logs.tables.conftest import cigar_row, ecrec_row, pinrec_row, write_table
 
 USERS, ITEMS = 6, 40
 Life = list[int]
@@ -41,6 +42,13 @@ def cigar(user: int, item: int, label: int, life: Life) -> str:
     return cigar_row(**ids, **{f"click_{name}": listed(life[-100:]) for name in names})
 
 
+def pinrec(user: int, item: int, label: int, life: Life) -> str:
+    ids = {"user_id": str(user), "target_id": str(item), "label": str(label)}
+    # The original wants sequences of one length: 0 is padding.
+    padded = [0] * (100 - len(life[-100:])) + life[-100:]
+    return pinrec_row(**ids, clk_sequence=listed(padded), group_id=str(user % 5))
+
+
 def write(folder: Path, row: Row, rows: int = 120) -> tuple[Path, Path, list[Life]]:
     """A table to train on and one to test on, and the newest items before each of their rows."""
     rng, lives = random.Random(0), [[] for _ in range(USERS)]  # noqa: S311 - a toy
@@ -60,7 +68,7 @@ def raw(log: PreparedLog, items: pl.Series) -> list[int]:
     return [int(names[item]) for item in items if item]
 
 
-@pytest.mark.parametrize(("form", "row"), [(ECREC, ecrec), (CIGAR, cigar)])
+@pytest.mark.parametrize(("form", "row"), [(ECREC, ecrec), (CIGAR, cigar), (PINREC, pinrec)])
 def test_training_sees_before_each_row_what_the_row_itself_says(
     tmp_path: Path, form: Format, row: Row
 ) -> None:

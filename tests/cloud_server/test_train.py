@@ -29,6 +29,8 @@ from tests.shared_models.logs.conftest import make_shown_source
 SETTINGS = TrainSettings(epochs=3, rows=64)
 GATE = [1, 2, 3]
 """Epochs of the stage that comes after the joint one."""
+SECOND = [1, 2]
+"""Epochs of the stage in which the trunk moves slowly."""
 
 
 def dataset(log: PreparedLog, history: int) -> Dataset:
@@ -70,20 +72,33 @@ def softmax(log: PreparedLog) -> Method:
     return method
 
 
-@pytest.mark.parametrize("method", [duet, softmax])
+def pinrec(log: PreparedLog) -> Method:
+    settings = {"pinrec": {"groups": 2, "second_epochs": len(SECOND)}}
+    method = load_method("pinrec", resolve("pinrec", log.items, "pool", settings))
+    assert isinstance(method, Method)
+    return method
+
+
+@pytest.mark.parametrize(
+    ("method", "killed_after", "rest"),
+    [(duet, 1, [2, 3, *GATE]), (softmax, 1, [2, 3]), (pinrec, SETTINGS.epochs + 1, SECOND[1:])],
+)
 def test_a_killed_training_goes_on_as_if_nothing_had_happened(
-    log: PreparedLog, tmp_path: Path, method: Callable[[PreparedLog], Method]
+    log: PreparedLog,
+    tmp_path: Path,
+    method: Callable[[PreparedLog], Method],
+    killed_after: int,
+    rest: list[int],
 ) -> None:
     settings = SETTINGS.model_copy(update={"rows": 16})
     whole = train(method(log), log, settings, 0, tmp_path / "whole", Silent())
     with pytest.raises(KeyboardInterrupt):
-        train(method(log), log, settings, 0, tmp_path / "killed", Silent(killed_after=1))
+        train(method(log), log, settings, 0, tmp_path / "killed", Silent(killed_after))
     again = Silent()
 
     resumed = train(method(log), log, settings, 0, tmp_path / "killed", again)
 
-    gate = GATE if method is duet else []
-    assert [epoch.number for epoch in again.epochs] == [2, 3, *gate]
+    assert [epoch.number for epoch in again.epochs] == rest
     expected = whole.model.state_dict()
     for name, value in resumed.model.state_dict().items():
         assert torch.equal(value, expected[name]), name

@@ -48,7 +48,8 @@ def batch_of(windows: list[list[int]], candidates: np.ndarray, history: int) -> 
         if items:
             histories[row, -len(items) :] = items
     drawn = pattern_batch()
-    about = (each[: len(windows)] for each in (drawn.profile_BM, drawn.others_BWL))
+    known = (drawn.profile_BM, drawn.others_BWL, drawn.groups_B)
+    about = (each[: len(windows)] for each in known)
     history_BH, candidates_BC = torch.from_numpy(histories), torch.from_numpy(candidates)
     return Batch(history_BH, candidates_BC, torch.zeros(0), *about)
 
@@ -60,7 +61,7 @@ def personalized(
     uplink = case.bundle.manifest.uplink
     assert uplink is not None
     assert isinstance(case.method, Personalizes)
-    items_BN = encode_windows(windows, length or uplink.items)
+    items_BN = encode_windows(windows, uplink.items if length is None else length)
     outputs = {}
     if uplink.outputs:
         graph = case.bundle.graph("encoder")
@@ -79,13 +80,19 @@ def personalized(
 
 def overlays(case: Case, windows: list[list[int]], length: int | None = None) -> dict:
     """Slot values (B, *shape) of each device, what its group shares included."""
+    if not asks(case):
+        return of_groups(case, pattern_batch().groups_B[: len(windows)].numpy())
     found = personalized(case, windows, length)
-    if found.groups_B is None:
-        return dict(found.slots)
+    return {**found.slots, **of_groups(case, found.groups_B)}
+
+
+def of_groups(case: Case, groups_B: np.ndarray | None) -> dict:
+    """What each device's group shares (B, *shape), where the bundle has groups."""
     groups = case.method.export(case.model).groups
-    shared = [groups[group - 1] for group in found.groups_B.tolist()]
-    values = {n: np.stack([own[n].detach().numpy() for own in shared]) for n in groups[0]}
-    return {**found.slots, **values}
+    if groups_B is None or not groups:
+        return {}
+    shared = [groups[group - 1] for group in groups_B.tolist()]
+    return {name: np.stack([own[name].detach().numpy() for own in shared]) for name in groups[0]}
 
 
 def asks(case: Case) -> bool:
@@ -167,7 +174,7 @@ def test_the_device_scores_what_torch_scores(
     batch = batch_of(lists, candidates, case.method.config.history)
     expected = case.method.score(case.model, batch, age=0)
 
-    slots = overlays(case, lists) if asks(case) else {}
+    slots = overlays(case, lists)
     got = np.concatenate(
         [
             rank_on_device(

@@ -28,6 +28,7 @@ from shared_models.contract.bundle import (
 from shared_models.contract.errors import CloudUnavailable
 from shared_models.contract.events import EventBatch
 from shared_models.contract.features import FeatureSpec
+from shared_models.contract.federation import Contribution, Outcome, Settled
 from shared_models.contract.overlay import Overlay, overlay_to_proto
 from shared_models.contract.ranking import Receipt
 from shared_models.contract.tensors import Codec, Float32Array, TensorSpec, tensor_to_proto
@@ -149,7 +150,12 @@ class FakeCloud:
         groups: the user's group at the next refreshes; the last one stays.
         asked_groups: whose slot values were asked for.
         journal: items of each user, stored once whatever is sent twice.
-        lose_acknowledgements: store the next uploads, and let the answer get lost.
+        lose_acknowledgements: store what comes next, and let the answer get lost.
+        version: of what everybody shares, which is `shared_head`.
+        had: the versions that devices had when they asked for it.
+        sent: every contribution that came, also twice.
+        contributions: the accepted ones of each user.
+        outcomes: what the next contributions are answered with; then they are accepted.
     """
 
     def __init__(self, bundle: Bundle) -> None:
@@ -161,6 +167,11 @@ class FakeCloud:
         self.groups, self.asked_groups = [0], list[int]()
         self.uploads = 0
         self.lose_acknowledgements = 0
+        self.version, self.shared_head = 0, np.eye(WIDTH, dtype=np.float32)
+        self.had: list[int | None] = []
+        self.sent: list[Contribution] = []
+        self.contributions: dict[int, list[Contribution]] = {}
+        self.outcomes: list[Outcome] = []
 
     def _check(self, who: Identity) -> None:
         if self.away:
@@ -198,6 +209,38 @@ class FakeCloud:
         assert at >= 0
         self.asked_groups.append(number)
         return Overlay(who.bundle_id, events_seen, {SLOT: head(100.0 * number)}), RECEIPT
+
+    async def shared(
+        self, who: Identity, have: int | None, events_seen: int, at: float
+    ) -> tuple[Overlay, Receipt]:
+        self._check(who)
+        assert at >= 0
+        self.had.append(have)
+        slots = {} if have == self.version else {SLOT: self.shared_head}
+        told = Overlay(who.bundle_id, events_seen, slots, version=self.version)
+        return told, RECEIPT
+
+    async def contributions_stored(self, who: Identity) -> int:
+        self._check(who)
+        return len(self.contributions.get(who.user, []))
+
+    async def contribute(
+        self, who: Identity, contribution: Contribution, at: float
+    ) -> tuple[Settled, Receipt]:
+        self._check(who)
+        assert at >= 0
+        stored = self.contributions.setdefault(who.user, [])
+        self.sent.append(contribution)
+        assert contribution.sequence <= len(stored), "a gap"
+        outcome = self.outcomes.pop(0) if self.outcomes else Outcome.ACCEPTED
+        if contribution.sequence < len(stored):
+            outcome = Outcome.DUPLICATE
+        elif outcome is Outcome.ACCEPTED:
+            stored.append(contribution)
+        if self.lose_acknowledgements:
+            self.lose_acknowledgements -= 1
+            raise CloudUnavailable("the answer got lost")
+        return Settled(outcome, len(stored)), RECEIPT
 
     async def rank(
         self, who: Identity, items: Sequence[int], candidates: Sequence[int], at: float

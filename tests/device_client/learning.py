@@ -93,10 +93,14 @@ def learning_vector(**changed: Any) -> dict[str, Any]:
 
 
 def build_learning_bundle(
-    *, vector: dict[str, Any] | None = None, graph: bytes | None = None, **learning: Any
+    *,
+    vector: dict[str, Any] | None = None,
+    graph: bytes | None = None,
+    manifest: dict[str, Any] | None = None,
+    **learning: Any,
 ) -> Bundle:
-    """A bundle that never asks and learns by ``learning``, fields of `LearningSpec`."""
-    plain = build_bundle(uplink=None)
+    """A bundle without an uplink that learns by ``learning``, fields of `LearningSpec`."""
+    plain = build_bundle(uplink=None, **manifest or {})
     about = plain.manifest.model_dump(mode="json")
     about.pop("files")
     about["learning"] = {"rate": 0.05, "rows": 3, "negatives": 2, **learning}

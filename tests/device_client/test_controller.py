@@ -28,12 +28,16 @@ def asks(rule: RefreshRule, **fields: object) -> bool:
     return decide(rule, situation(**fields)) is Decision.REFRESH
 
 
-@pytest.mark.parametrize("name", ["always", "every-n", "random", "on-change", "learnt"])
+@pytest.mark.parametrize("name", ["once", "always", "every-n", "random", "on-change", "learnt"])
 def test_the_first_refresh_of_a_device_is_due_by_every_rule_but_never(name: str) -> None:
     rule = RefreshRule(rule=name, every=100, share=1e-9, threshold=9.0)
 
     assert asks(rule, refreshed_at=None)
     assert not asks(RefreshRule(rule="never"), refreshed_at=None)
+
+
+def test_once_asks_no_second_time() -> None:
+    assert not asks(RefreshRule(rule="once"), events_seen=10**6, refreshed_at=0)
 
 
 def test_every_n_asks_at_each_nth_event() -> None:

@@ -140,6 +140,42 @@ def test_a_link_delays_every_refresh_and_changes_nothing_else(
     assert far["methods"]["duet"]["latency_ms"]["p50"] >= 70
 
 
+TOGETHER = "finetune[finetune.learning.rows=8,finetune.learning.federation.norm=1.0]"
+
+
+def test_learning_together_does_not_depend_on_the_number_of_processes(
+    cache: Path, tmp_path: Path
+) -> None:
+    quick = ("--trunk", "sasrec", "--set", "train.epochs=1", "--set", "replay.moments=900")
+    often = ("--set", "replay.round_events=180", "--set", "device.refresh.every=1")
+    results = []
+    for devices in ("1", "2"):
+        out = tmp_path / devices
+        done = command(
+            "simulator.cli",
+            *("compare", TOGETHER, "--log", "synthetic", *quick, *often),
+            *("--devices", devices, "--out", str(out)),
+            cache=cache,
+        )
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+        rankings = pl.read_parquet(next(out.glob("rankings-*")))
+        scores = rankings.select("user", "seq", "source", "ask", "bytes_up", "scores")
+        results.append((comparable(found(out)), payload(out), scores))
+        account = pl.read_parquet_metadata(next(out.glob("exchanges-*")))
+        counted = json.loads(account["contributions"])
+
+    (one, paid, scores), (other, other_paid, other_scores) = results
+    assert other == one
+    assert other_paid.equals(paid)
+    assert other_scores.equals(scores)
+    assert counted["fresh"] > 100
+    assert counted["releases"] >= 3
+    up = paid.filter(purpose="contribute").select(pl.col("bytes_up") / pl.col("asks"))
+    assert up["bytes_up"].max() <= 3 * 1024
+    steps = pl.read_parquet(out / "learned.parquet")["steps"]
+    assert steps.sum() == 900
+
+
 # The newest vectors of ten neighbours; and rounds that are shorter than a period.
 TREND = "cigar[cigar.others.seen=target,cigar.others.events=20,cigar.shared=20]"
 

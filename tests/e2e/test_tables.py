@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from shared_models.contract.bundle import BundleStore
-from tests.cloud_server.test_tables import Row, cigar, ecrec, write
+from tests.cloud_server.test_tables import Row, cigar, ecrec, pinrec, write
 from tests.e2e.conftest import command
 from tests.shared_models.logs.tables.conftest import ecrec_row, write_table
 
@@ -15,7 +15,9 @@ SHORT = ("--set", "train.epochs=1")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("method", "row"), [("ecrec", ecrec), ("cigar", cigar)])
+@pytest.mark.parametrize(
+    ("method", "row"), [("ecrec", ecrec), ("cigar", cigar), ("pinrec", pinrec)]
+)
 def test_tables_are_trained_on_scored_and_exported(
     method: str, row: Row, cache: Path, tmp_path: Path
 ) -> None:
@@ -39,6 +41,7 @@ def test_tables_are_trained_on_scored_and_exported(
     [
         (("--method", "ecrec"), "row 2, column '4 (label)': expected 0 or 1, found '7'"),
         (("--method", "cigar"), "row 1: expected 29 columns separated by tabs, found 9"),
+        (("--method", "pinrec"), "row 1: expected 5 columns separated by semicolons, found 1"),
         (("--method", "duet"), "duet has no such format: give --log"),
         (("--method", "ecrec", "--log", "synthetic"), "no --log, --split or --*-col"),
         (("--method", "ecrec", "--split", "global-time"), "no --log, --split or --*-col"),

@@ -17,7 +17,8 @@ from shared_models.contract.bundle import (
     arrays_to_bytes,
 )
 from shared_models.contract.errors import BundleCorrupt, BundleRefused, PathMissing
-from simulator.inspection import inspect_bundle, open_bundles
+from shared_models.contract.manifest import RefreshRule, UplinkSpec
+from simulator.inspection import inspect_bundle, open_bundles, rule, uplink
 
 
 def scorer_graph() -> bytes:
@@ -94,6 +95,23 @@ def test_a_person_reads_what_a_device_would_know() -> None:
         "CPUExecutionProvider",
     ):
         assert fact in text
+
+
+def test_what_a_refresh_sends_is_told() -> None:
+    specs = (
+        None,
+        UplinkSpec(items=7),
+        UplinkSpec(items=7, outputs=("shared",)),
+        UplinkSpec(items=7, pending=True),
+    )
+
+    assert [uplink(spec) for spec in specs] == [
+        "nothing",
+        "the newest 7 items",
+        "shared, made of the newest 7 items",
+        "the events that the cloud has not stored",
+    ]
+    assert rule(RefreshRule(rule="once")) == "before the first ranking"
 
 
 def test_a_bundle_that_no_device_would_activate_is_shown_and_refused() -> None:

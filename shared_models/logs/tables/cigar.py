@@ -11,8 +11,17 @@ from typing import Final
 
 import polars as pl
 
+from shared_models.logs.prepared import NEIGHBOURS
 from shared_models.logs.tables import rules
-from shared_models.logs.tables.format import LONGEST, Format, Parsed, named, newest, together
+from shared_models.logs.tables.format import (
+    LONGEST,
+    Format,
+    Parsed,
+    ids,
+    named,
+    newest,
+    together,
+)
 from shared_models.logs.tables.lines import Layout
 
 USER_FIELDS: Final = (
@@ -33,14 +42,14 @@ _LAYOUT: Final = Layout(
     names={
         1: "user_id",
         **dict(enumerate(USER_FIELDS, 2)),
-        10: "neighbours",
+        10: NEIGHBOURS,
         **dict(enumerate(_SEQUENCES, 14)),
         **dict(enumerate(_TARGETS, 21)),
         29: "label",
     },
     rules=(
         *map(rules.number, ("user_id", *USER_FIELDS)),
-        rules.id_list("neighbours"),
+        rules.id_list(NEIGHBOURS),
         *map(rules.id_list, _SEQUENCES),
         *(rules.as_many(name, _SEQUENCES[0]) for name in _SEQUENCES[1:]),
         *map(rules.number, _TARGETS),
@@ -63,7 +72,12 @@ def _parse(text: pl.DataFrame, shift: int) -> Parsed:
     )
     columns = {name: f"click_{name}" for name in ITEM_FIELDS[1:]}
     taken = together(text, item="click_adgroup", **columns).with_columns(pl.all() - shift)
-    users = text.select(pl.col(*USER_FIELDS).cast(pl.Int64), user=pl.col("user_id").cast(pl.Int64))
+    told = ids(NEIGHBOURS).list.eval(pl.element().filter(pl.element() > 0))
+    users = text.select(
+        pl.col(*USER_FIELDS).cast(pl.Int64),
+        pl.when(told.list.len() > 0).then(told.cast(pl.List(pl.String)).list.join(" ")),
+        user=pl.col("user_id").cast(pl.Int64),
+    )
     return Parsed(rows, _named(targets), _named(taken), users)
 
 

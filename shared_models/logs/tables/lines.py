@@ -1,4 +1,4 @@
-"""Tab-separated lines as columns of text, a block at a time, so that tables may exceed memory."""
+"""Separated lines as columns of text, a block at a time, so that tables may exceed memory."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ from shared_models.contract.errors import BadLog, BadValue, PathMissing, TooSmal
 from shared_models.logs.tables.rules import Rule
 
 _BLOCK: Final = 16 << 20
+_SEPARATORS: Final = {"\t": "tabs", ";": "semicolons"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,14 +19,16 @@ class Layout:
     """How the lines of a table are made.
 
     Attributes:
-        width: columns of every line, separated by tabs.
+        width: columns of every line.
         names: of the columns that are read, by place from 1; no others are looked at.
         rules: what must hold in every row.
+        separator: of columns, a tab or a semicolon.
     """
 
     width: int
     names: Mapping[int, str]
     rules: Sequence[Rule]
+    separator: str = "\t"
 
     def column(self, name: str) -> str:
         """As people are told of it: ``4 (label)``."""
@@ -68,13 +71,13 @@ def _decoded(path: Path, row: int, content: bytes) -> list[str]:
 
 
 def _cells(path: Path, row: int, lines: list[str], layout: Layout) -> pl.DataFrame:
-    cells = pl.Series("cells", lines).str.strip_suffix("\r").str.split("\t")
+    cells = pl.Series("cells", lines).str.strip_suffix("\r").str.split(layout.separator)
     wrong = (cells.list.len() != layout.width).arg_true()
     if len(wrong):
         found = len(cells[wrong[0]])
         raise BadLog(
-            f"{path}: row {row + wrong[0]}: expected {layout.width} columns separated by tabs, "
-            f"found {found}"
+            f"{path}: row {row + wrong[0]}: expected {layout.width} columns separated by "
+            f"{_SEPARATORS[layout.separator]}, found {found}"
         )
     named = {name: pl.col("cells").list.get(place - 1) for place, name in layout.names.items()}
     return cells.to_frame().select(**named)

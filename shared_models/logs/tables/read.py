@@ -13,11 +13,13 @@ from shared_models.logs.tables.ecrec import ECREC
 from shared_models.logs.tables.format import Format, Parsed
 from shared_models.logs.tables.lines import read_lines
 from shared_models.logs.tables.lives import Lives
+from shared_models.logs.tables.pinrec import PINREC
 
 FORMATS: Final[Mapping[str, Format]] = {
     "ecrec": ECREC,
     "cigar": CIGAR,
     "cigar-shifted": CIGAR_SHIFTED,
+    "pinrec": PINREC,
 }
 """By name; those of ``-shifted`` have 1 added to every id in sequences."""
 

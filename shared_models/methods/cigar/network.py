@@ -12,6 +12,7 @@ from typing_extensions import override
 
 from shared_models.contract.events import PAD
 from shared_models.layers.embedding import FieldEmbedding
+from shared_models.layers.groups import by_group
 from shared_models.layers.sequence import mean_known
 from shared_models.method import Facts
 from shared_models.methods.cigar.config import Config
@@ -163,7 +164,13 @@ class CigarNetwork(nn.Module):
 
     def through_groups(self, read: Sequence[Tensor], group_B: Tensor) -> Tensor:
         """Logits (B, C), each row through the head of its group, counted from 0."""
-        return by_group(self.ranker.trunk, read, self.heads(), group_B)
+        heads = self.heads()
+
+        def grouped(group: int, rows_R: Tensor) -> Tensor:
+            head = {name: value[group] for name, value in heads.items()}
+            return self.ranker.trunk.through_head([each[rows_R] for each in read], head)
+
+        return by_group(group_B, grouped)
 
 
 def context_of(
@@ -177,19 +184,6 @@ def context_of(
     if heard_BD is not None:
         vectors.append(heard_BD)
     return Context(torch.stack(vectors, 1)) if vectors else None
-
-
-def by_group(
-    trunk: Trunk, read: Sequence[Tensor], heads: Mapping[str, Tensor], group_B: Tensor
-) -> Tensor:
-    """Logits (B, C) through K heads: one pass for each, over its own rows."""
-    order_B, parts = [], []
-    for group in sorted(set(group_B.tolist())):
-        rows_R = (group_B == group).nonzero().squeeze(1)
-        head = {name: value[group] for name, value in heads.items()}
-        parts.append(trunk.through_head([each[rows_R] for each in read], head))
-        order_B.append(rows_R)
-    return torch.cat(parts)[torch.cat(order_B).argsort()]
 
 
 class ExchangingScorer(nn.Module):

@@ -90,6 +90,10 @@ def test_windows_keep_the_newest_items_and_are_padded_on_the_right() -> None:
     assert encoded.tolist() == [[2, 3, 4], [5, 0, 0], [0, 0, 0]]
 
 
+def test_a_window_of_no_length_holds_nothing() -> None:
+    assert encode_windows([[1, 2], []], 0).shape == (2, 0)
+
+
 def test_an_item_that_the_model_has_no_row_for_is_no_item() -> None:
     assert FeatureSpec(items=3).known(np.array([0, 1, 3, 4, -1])).tolist() == [0, 1, 3, 0, 0]
 

@@ -8,6 +8,7 @@ from shared_models.config import TrunkConfig
 from shared_models.contract.features import FeatureSpec
 from shared_models.layers.attention import AttentionBlock, causal
 from shared_models.layers.embedding import ItemEmbedding
+from shared_models.layers.groups import by_group
 from shared_models.layers.hypernetwork import CodeEncoder, WeightWriter
 from shared_models.layers.mlp import MLP, SlottedMLP, slotted_mlp
 from shared_models.layers.sequence import cut_windows, newest, order, recency
@@ -215,3 +216,17 @@ def test_the_catalogue_is_scored_as_its_items_are(config: TrunkConfig) -> None:
     scores = trunk.score_catalogue(trunk.encode(window), head)
 
     assert torch.allclose(scores, trunk(window, torch.arange(1, 21).expand(2, -1), head), atol=1e-6)
+
+
+def test_each_group_goes_its_own_way_and_rows_keep_their_order() -> None:
+    groups, values = torch.tensor([3, 1, 3, 0]), torch.tensor([1.0, 2.0, 3.0, 4.0])
+    seen = []
+
+    def scaled(group: int, rows: torch.Tensor) -> torch.Tensor:
+        seen.append((group, rows.tolist()))
+        return 10**group * values[rows]
+
+    found = by_group(groups, scaled)
+
+    assert found.tolist() == [1000.0, 20.0, 3000.0, 4.0]
+    assert seen == [(0, [3]), (1, [1]), (3, [0, 2])]

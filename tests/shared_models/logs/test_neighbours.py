@@ -2,6 +2,7 @@
 
 from fractions import Fraction
 from math import log
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -10,8 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared_models.config import NeighbourSpec
+from shared_models.contract.errors import BadSetting
+from shared_models.logs.fields import user_fields
 from shared_models.logs.neighbours import listed, neighbours
-from shared_models.logs.prepared import PreparedLog
+from shared_models.logs.prepare import prepare
+from shared_models.logs.prepared import NEIGHBOURS, PreparedLog
+from shared_models.logs.source import Source
+from tests.shared_models.logs.conftest import make_source
 
 Sets = list[set[int]]
 
@@ -115,6 +121,24 @@ def test_a_blockbuster_says_less_than_a_rarity() -> None:
     found = neighbours(log_of(sets), len(sets), 40, 1)
 
     assert found[0].tolist() == [2]
+
+
+def test_neighbours_that_a_log_names_are_taken_as_it_names_them(tmp_path: Path) -> None:
+    users = pl.DataFrame(
+        {"raw": ["u0", "u1", "u2"], NEIGHBOURS: ["u2 nobody u1", None, "u2 u0 u1"]}
+    )
+    source = Source("named", make_source(users=3).events, users=users)
+    log = prepare(source, "user-tail", tmp_path / "log")
+
+    found = listed(log, NeighbourSpec(chosen="told", count=2))
+
+    assert found.tolist() == [[2, 1], [-1, -1], [0, 1]]
+    assert user_fields(log) is None
+
+
+def test_a_log_that_names_no_neighbours_says_so(toy_log: PreparedLog) -> None:
+    with pytest.raises(BadSetting, match="names no neighbours"):
+        listed(toy_log, NeighbourSpec(chosen="told"))
 
 
 def test_neighbours_by_chance_are_others_drawn_once(toy_log: PreparedLog) -> None:

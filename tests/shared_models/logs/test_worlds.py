@@ -11,7 +11,9 @@ from shared_models.logs.prepare import SOURCES
 from shared_models.logs.worlds.groups import World, live, probabilities, read_synthetic
 
 
-@pytest.mark.parametrize("name", ["synthetic", "synthetic-memory", "synthetic-trend"])
+@pytest.mark.parametrize(
+    "name", ["synthetic", "synthetic-activity", "synthetic-memory", "synthetic-trend"]
+)
 def test_a_world_is_found_by_its_name_and_knows_its_best(name: str) -> None:
     source = SOURCES[name]()
 

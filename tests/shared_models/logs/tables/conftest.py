@@ -40,6 +40,19 @@ def cigar_row(**cells: str) -> str:
     return "\t".join({**usual, **cells}.values())
 
 
+def pinrec_row(**cells: str) -> str:
+    """A good row of PINRec's, but for what ``cells`` says."""
+    usual = {
+        "user_id": "4",
+        "target_id": "7",
+        "clk_sequence": "3,5,6",
+        "label": "1",
+        "group_id": "2",
+    }
+    assert usual.keys() >= cells.keys()
+    return ";".join({**usual, **cells}.values())
+
+
 def write_table(folder: Path, rows: Sequence[str], name: str = "table.txt") -> Path:
     """A table of these rows."""
     path = folder / name

@@ -5,7 +5,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from shared_models.config import UserGroups
 from shared_models.contract.errors import TooSmall, UnknownName
+from shared_models.logs.activity import grouped
 from shared_models.logs.prepare import prepare
 from shared_models.logs.prepared import PARTS, targets
 from shared_models.logs.source import Source, numbered
@@ -13,9 +15,10 @@ from shared_models.logs.splits import cut
 from shared_models.logs.tables.cigar import CIGAR, CIGAR_SHIFTED
 from shared_models.logs.tables.ecrec import ECREC
 from shared_models.logs.tables.format import Format
+from shared_models.logs.tables.pinrec import PINREC
 from shared_models.logs.tables.read import read_tables
 from tests.shared_models.logs.conftest import make_source
-from tests.shared_models.logs.tables.conftest import cigar_row, ecrec_row, write_table
+from tests.shared_models.logs.tables.conftest import cigar_row, ecrec_row, pinrec_row, write_table
 
 
 def source_of(folder: Path, form: Format, *rows: str) -> Source:
@@ -117,7 +120,7 @@ def test_profiles_and_fields_of_ads_become_features(tmp_path: Path) -> None:
     source = source_of(tmp_path, CIGAR, row)
 
     assert source.users is not None
-    assert source.users.rows() == [("4", 0, 1, 2, 3, 4, 5, 6, 7)]
+    assert source.users.rows() == [("4", 0, 1, 2, 3, 4, 5, 6, 7, "5 6")]
     assert source.items is not None
     assert source.items.rows() == [
         ("7", "#0", "#7", "#7", "#8"),
@@ -125,6 +128,37 @@ def test_profiles_and_fields_of_ads_become_features(tmp_path: Path) -> None:
         ("5", "#1", "#5", "#5", "#4"),
         ("6", "#2", "#6", "#6", None),
     ]
+
+
+def test_a_row_of_pinrec_becomes_its_history_an_exposure_and_a_group(tmp_path: Path) -> None:
+    source = source_of(
+        tmp_path, PINREC, pinrec_row(clk_sequence="0,0,3,5"), pinrec_row(user_id="9")
+    )
+
+    assert source.task == "labelled-exposures"
+    assert source.events.select("user", "item", "label", "row").rows() == [
+        (4, 3, 1, 0),
+        (4, 5, 1, 0),
+        (4, 7, 1, 1),
+        (9, 3, 1, 0),
+        (9, 5, 1, 0),
+        (9, 6, 1, 0),
+        (9, 7, 1, 2),
+    ]
+    assert source.users is not None
+    assert source.users.rows() == [("4", 2), ("9", 2)]
+
+
+def test_groups_of_a_table_are_those_that_users_are_first_told_with(tmp_path: Path) -> None:
+    numbers = {user: user % 3 for user in range(20)}
+    rows = [pinrec_row(user_id=str(u), group_id=str(g)) for u, g in numbers.items()]
+    source = source_of(tmp_path, PINREC, *rows, pinrec_row(user_id="0", group_id="2"))
+    log = prepare(source, "rows", tmp_path / "log")
+
+    found_U = grouped(log, UserGroups(count=3, by="group"))
+
+    told = [1 + numbers[int(raw)] for raw in log.user_table.sort("user")["raw"].to_list()]
+    assert found_U.tolist() == told
 
 
 def test_sequences_that_are_shifted_mean_the_ids_below(tmp_path: Path) -> None:

@@ -9,8 +9,9 @@ from shared_models.logs.tables.cigar import CIGAR, ITEM_FIELDS, USER_FIELDS
 from shared_models.logs.tables.ecrec import ECREC
 from shared_models.logs.tables.format import Format
 from shared_models.logs.tables.lines import read_lines
+from shared_models.logs.tables.pinrec import PINREC
 from shared_models.logs.tables.read import read_tables
-from tests.shared_models.logs.tables.conftest import cigar_row, ecrec_row, write_table
+from tests.shared_models.logs.tables.conftest import cigar_row, ecrec_row, pinrec_row, write_table
 
 NUMBER = "expected a whole number of at least 0"
 LIST = "expected whole numbers of at least 0, separated by commas"
@@ -62,6 +63,27 @@ CIGAR_FAULTS = [
 ]
 
 
+PINREC_FAULTS = [
+    ({"user_id": "ann"}, rf"'1 \(user_id\)': {NUMBER}, found 'ann'"),
+    ({"target_id": "0"}, r"'2 \(target_id\)': expected .* at least 1, found '0'"),
+    ({"clk_sequence": "3\t5"}, rf"'3 \(clk_sequence\)': {LIST}; number 1 of the list is"),
+    ({"clk_sequence": "3,,5"}, rf"'3 \(clk_sequence\)': {LIST}; number 2 of the list is ''"),
+    ({"label": "2"}, r"'4 \(label\)': expected 0 or 1, found '2'"),
+    ({"group_id": ""}, rf"'5 \(group_id\)': {NUMBER}, found ''"),
+    ({"group_id": "-1"}, rf"'5 \(group_id\)': {NUMBER}, found '-1'"),
+]
+
+
+@pytest.mark.parametrize(("cells", "says"), PINREC_FAULTS)
+def test_a_bad_cell_of_pinrec_is_told_with_row_and_column(
+    tmp_path: Path, cells: dict[str, str], says: str
+) -> None:
+    path = write_table(tmp_path, [pinrec_row(), pinrec_row(**cells), pinrec_row(label="x")])
+
+    with pytest.raises(BadValue, match=rf"table\.txt: row 2, column {says}"):
+        read_tables([path], PINREC)
+
+
 @pytest.mark.parametrize(("cells", "says"), ECREC_FAULTS)
 def test_a_bad_cell_of_ecrec_is_told_with_row_and_column(
     tmp_path: Path, cells: dict[str, str], says: str
@@ -90,6 +112,9 @@ def test_a_bad_cell_of_cigar_is_told_with_row_and_column(
         (f"{ecrec_row()}\t\n", ECREC, BadLog, "row 1: expected 9 columns .* found 10"),
         (f"{ecrec_row()}\n{cigar_row()}\n", ECREC, BadLog, "row 2: .* 9 columns .* found 29"),
         (f"{ecrec_row()}\n", CIGAR, BadLog, "row 1: .* 29 columns .* found 9"),
+        (f"{pinrec_row()};\n", PINREC, BadLog, "row 1: expected 5 columns .* semicolons, found 6"),
+        (f"{ecrec_row()}\n", PINREC, BadLog, "row 1: expected 5 columns .* semicolons, found 1"),
+        (f"{pinrec_row()}\n", ECREC, BadLog, "row 1: expected 9 columns .* tabs, found 1"),
         (f"{ecrec_row()} \n", ECREC, BadValue, r"row 1, column '9 \(seq_len\)'.* found '3 '"),
         (f"\t{ecrec_row()[2:]}\n", ECREC, BadValue, r"row 1, column '1 \(user_id\)'.* found ''"),
     ],

@@ -1,0 +1,1 @@
+"""Devices learn together: contributions go in, a group's next version comes out."""

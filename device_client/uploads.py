@@ -1,0 +1,95 @@
+"""The way of one user's events into the cloud's journal, whatever breaks on it."""
+
+import asyncio
+
+from device_client.backoff import delays
+from device_client.cloud import Cloud, Identity, tell
+from device_client.outbox import Outbox
+from device_client.settings import DeviceSettings
+from shared_models.contract.errors import CloudUnavailable
+from shared_models.contract.events import Event, EventBatch
+
+
+class Uploads:
+    """An outbox, and who empties it.
+
+    Args:
+        cloud: where events go.
+        settings: how many wait, go together, and for how long.
+    """
+
+    __slots__ = ("_cloud", "_flush_s", "_outbox")
+
+    def __init__(self, cloud: Cloud, settings: DeviceSettings) -> None:
+        self._cloud, self._flush_s = cloud, settings.flush_s
+        self._outbox = Outbox(settings.outbox, settings.upload_batch)
+
+    @property
+    def taken(self) -> int:
+        """Events handed over to it so far."""
+        return self._outbox.taken
+
+    async def make_room(self, who: Identity) -> None:
+        """See to it that another event fits.
+
+        Raises:
+            CloudUnavailable: the outbox is full and the cloud stayed away.
+            BadAsk: the cloud refuses what waits.
+        """
+        if self._outbox.is_full:
+            await self.flush(who)
+
+    async def add(self, who: Identity, event: Event, *, sends: bool) -> None:
+        """Take ``event``; with ``sends``, what waits goes up each time a batch is full.
+
+        Raises:
+            BadAsk: the cloud refuses what waits.
+        """
+        self._outbox.add(event)
+        if sends and self._outbox.is_due:
+            await self._send(who)
+
+    async def pending(self, who: Identity, lag: int) -> EventBatch:
+        """What waits but its newest ``lag`` events, for a refresh to bring.
+
+        Raises:
+            CloudUnavailable: nobody tells from which number on.
+        """
+        await self._anchor(who)
+        return self._outbox.pending(lag=lag)
+
+    def acknowledged(self, stored: int) -> None:
+        """Forget what the journal holds."""
+        self._outbox.acknowledged(stored)
+
+    async def flush(self, who: Identity) -> None:
+        """Hand over every event that waits; waits for a missing cloud up to ``flush_s``.
+
+        Raises:
+            CloudUnavailable: it stayed away; nothing is lost, the events still wait.
+        """
+        if not self._outbox:
+            return
+        waits = delays(who.user)
+        try:
+            async with asyncio.timeout(self._flush_s):
+                while not await self._send(who):
+                    await asyncio.sleep(next(waits))
+        except TimeoutError as error:
+            raise CloudUnavailable(
+                f"{len(self._outbox)} events of user {who.user} wait since "
+                f"{self._flush_s:g} s for a cloud that is away"
+            ) from error
+
+    async def _send(self, who: Identity) -> bool:
+        """Send what waits; says whether nothing waits any more."""
+        try:
+            await self._anchor(who)
+            self._outbox.acknowledged(await self._cloud.upload(who, self._outbox.pending()))
+        except CloudUnavailable as error:
+            tell("upload", who, error)
+        return not self._outbox
+
+    async def _anchor(self, who: Identity) -> None:
+        if not self._outbox.is_anchored:
+            self._outbox.anchor(await self._cloud.events_stored(who))
