@@ -19,7 +19,8 @@ import torch
 from torch import nn
 
 from bench.ratios import Ratio, judged, taking_turns
-from shared_models.layers.tables import Bags, RowwiseAdagrad, Tables
+from shared_models.layers.rules import RowwiseAdagrad
+from shared_models.layers.tables import Bags, Tables
 
 TABLES: Final = 26
 ROWS: Final = 20_000
@@ -31,7 +32,7 @@ RATIO: Final = Ratio("embedding", "ours / torch's layers, steps a second", targe
 
 def ours(ids_BT: torch.Tensor, grad_BTD: torch.Tensor) -> Callable[[], None]:
     tables = Tables([ROWS] * TABLES, WIDTH)
-    rule, bags = RowwiseAdagrad(ROWS * TABLES), Bags.single(ids_BT)
+    rule, bags = RowwiseAdagrad(ROWS * TABLES, WIDTH), Bags.single(ids_BT)
     return lambda: tables.trained(bags, rule).backward(grad_BTD)
 
 

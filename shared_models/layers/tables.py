@@ -5,10 +5,11 @@ weight: a step costs one pass over the rows that a batch touched, whatever the n
 """
 
 # Shapes: T tables, R rows of all tables, D width, B rows of the batch, N ids of all bags,
-# U distinct rows of them.
+# L ids of a padded bag.
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import accumulate
 from typing import Any
 
@@ -17,6 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from typing_extensions import override
 
+from shared_models.layers.rules import Rule
+
 
 @dataclass(frozen=True, slots=True)
 class Bags:
@@ -24,33 +27,65 @@ class Bags:
 
     Attributes:
         ids_N: int64, numbers of rows within their tables, one bag after the other.
-        start_TB: int64 (T * B,), where each bag begins; a bag may be empty.
+        sizes_TB: int64, ids in each bag; a bag may be empty. None: one in each.
         tables: T.
     """
 
     ids_N: Tensor
-    start_TB: Tensor
+    sizes_TB: Tensor | None
     tables: int
 
     @classmethod
     def single(cls, ids_BT: Tensor) -> "Bags":
         """Bags of one id each: int64 (B, T)."""
-        start = torch.arange(ids_BT.numel(), device=ids_BT.device)
-        return cls(ids_BT.t().reshape(-1), start, ids_BT.shape[1])
+        return cls(ids_BT.t().reshape(-1), None, ids_BT.shape[1])
 
     @classmethod
     def of(cls, bags: Sequence[Sequence[Sequence[int]]]) -> "Bags":
         """For each table the ids of each row."""
-        flat = [bag for table in bags for bag in table]
-        starts = list(accumulate(map(len, flat), initial=0))[:-1]
-        ids = [number for bag in flat for number in bag]
-        return cls(torch.tensor(ids, dtype=torch.int64), torch.tensor(starts), len(bags))
+        sizes = [[len(bag) for bag in table] for table in bags]
+        ids = [number for table in bags for bag in table for number in bag]
+        return cls(torch.tensor(ids, dtype=torch.int64), torch.tensor(sizes), len(bags))
+
+    @classmethod
+    def padded(cls, ids: Sequence[Tensor]) -> "Bags":
+        """For each table int64 (B, L); what is below 0 is padding."""
+        known = [ids_BL >= 0 for ids_BL in ids]
+        chosen = [ids_BL[known_BL] for ids_BL, known_BL in zip(ids, known, strict=True)]
+        return cls(torch.cat(chosen), torch.stack([each.sum(1) for each in known]), len(ids))
 
     @property
     def sizes(self) -> Tensor:
-        """Ids in each bag, int64 (T * B,)."""
-        end = self.start_TB.new_tensor([len(self.ids_N)])
-        return torch.diff(self.start_TB, append=end)
+        """Ids in each bag, int64 (T, B)."""
+        if self.sizes_TB is not None:
+            return self.sizes_TB
+        return torch.ones(
+            self.tables, len(self.ids_N) // self.tables, dtype=torch.int64, device=self.ids_N.device
+        )
+
+    @property
+    def starts(self) -> Tensor:
+        """Where each bag begins, int64 (T * B,)."""
+        if self.sizes_TB is None:
+            return torch.arange(len(self.ids_N), device=self.ids_N.device)
+        return self.sizes_TB.flatten().cumsum(0) - self.sizes_TB.flatten()
+
+    @property
+    def by_table(self) -> Sequence[Tensor]:
+        """The ids of each table."""
+        return self.ids_N.split(self.sizes.sum(1).tolist())
+
+    def chosen(self, places: Sequence[tuple[int, Callable[[Tensor], Tensor]]]) -> "Bags":
+        """Bags of some of the tables, each with what a function makes of its ids."""
+        ids, sizes_TB = self.by_table, self.sizes_TB
+        which = [table for table, _ in places]
+        chosen = torch.cat([make(ids[table]) for table, make in places])
+        return Bags(chosen, None if sizes_TB is None else sizes_TB[which], len(which))
+
+    def to(self, device: torch.device) -> "Bags":
+        """The same ones there."""
+        sizes_TB = self.sizes_TB if self.sizes_TB is None else self.sizes_TB.to(device)
+        return Bags(self.ids_N.to(device), sizes_TB, self.tables)
 
 
 class Tables(nn.Module):
@@ -61,29 +96,29 @@ class Tables(nn.Module):
         width: D.
     """
 
-    first_T: Tensor
-
     def __init__(self, rows: Sequence[int], width: int) -> None:
         super().__init__()
         self.rows, self.width = tuple(rows), width
+        self.first = (0, *accumulate(rows))[:-1]
         parts = [torch.empty(count, width).uniform_(-1, 1) / count**0.5 for count in rows]
         self.weight = nn.Parameter(torch.cat(parts))
-        first_T = torch.tensor([0, *accumulate(rows)][:-1])
-        self.register_buffer("first_T", first_T, persistent=False)
 
     @override
     def forward(self, bags: Bags) -> Tensor:
         """The sums, float32 (B, T, D); an empty bag's is zero."""
-        sums = functional.embedding_bag(self.placed(bags), self.weight, bags.start_TB, mode="sum")
-        return self._by_row(sums, bags)
+        return _sums(self.weight, self.placed(bags), bags)
 
-    def trained(self, bags: Bags, rule: "RowwiseAdagrad") -> Tensor:
+    def trained(self, bags: Bags, rule: Rule) -> Tensor:
         """As `forward`; the backward pass moves the rows that were looked up, by ``rule``.
 
         The weight itself gets no gradient, and no optimiser is to be told of it.
         """
-        sums: Tensor = _Trained.apply(self.weight, self.placed(bags), bags, rule)  # type: ignore[no-untyped-call]
-        return self._by_row(sums, bags)
+        sums_BTD: Tensor = _Trained.apply(self.weight, self.placed(bags), bags, rule)  # type: ignore[no-untyped-call]
+        return sums_BTD
+
+    def of_table(self, whole_R: Tensor, table: int) -> Tensor:
+        """The part of something by row that is of one table; a view."""
+        return whole_R.narrow(0, self.first[table], self.rows[table])
 
     def placed(self, bags: Bags) -> Tensor:
         """Each id's row in the common weight (N,).
@@ -91,45 +126,21 @@ class Tables(nn.Module):
         Raises:
             IndexError: an id is not in its table.
         """
-        sizes_T = bags.sizes.view(bags.tables, -1).sum(1)
-        table_N = torch.repeat_interleave(sizes_T)
-        rows_T = torch.tensor(self.rows, device=bags.ids_N.device)
-        outside = (bags.ids_N < 0) | (bags.ids_N >= rows_T[table_N])
-        if outside.any():
-            place = int(outside.nonzero()[0, 0])
-            table = int(table_N[place])
-            raise IndexError(
-                f"id {int(bags.ids_N[place])} is not in table {table} of {self.rows[table]} rows"
-            )
-        return bags.ids_N + self.first_T[table_N]
-
-    def _by_row(self, sums: Tensor, bags: Bags) -> Tensor:
-        return sums.view(bags.tables, -1, self.width).transpose(0, 1)
+        parts = []
+        for table, (ids, count) in enumerate(zip(bags.by_table, self.rows, strict=True)):
+            if len(ids) and not (0 <= ids.min() and ids.max() < count):
+                wrong = int(ids[(ids < 0) | (ids >= count)][0])
+                raise IndexError(f"id {wrong} is not in table {table} of {count} rows")
+            parts.append(ids + self.first[table])
+        return torch.cat(parts)
 
 
-class RowwiseAdagrad:
-    """Adagrad with one accumulator for each row: the mean of the squares of its gradient.
-
-    Args:
-        rows: of the weight, R.
-        rate: learning rate.
-        epsilon: added to the root.
-    """
-
-    def __init__(self, rows: int, rate: float = 0.01, epsilon: float = 1e-10) -> None:
-        self.rate, self.epsilon = rate, epsilon
-        self.sums_R = torch.zeros(rows)
-
-    @torch.no_grad()
-    def step(self, weight_RD: Tensor, row_N: Tensor, grad_ND: Tensor) -> None:
-        """Move the rows ``row_N``, each by the sum of its gradients."""
-        row_U, inverse_N = torch.unique(row_N, return_inverse=True)
-        grad_UD = grad_ND.new_zeros(len(row_U), grad_ND.shape[1]).index_add_(0, inverse_N, grad_ND)
-        self.sums_R = self.sums_R.to(weight_RD.device)
-        sums_U = self.sums_R[row_U] + grad_UD.square().mean(1)
-        self.sums_R[row_U] = sums_U
-        moved_UD = self.rate * grad_UD / (sums_U.sqrt() + self.epsilon)[:, None]
-        weight_RD.index_copy_(0, row_U, weight_RD.index_select(0, row_U).sub_(moved_UD))
+def _sums(weight_RD: Tensor, row_N: Tensor, bags: Bags) -> Tensor:
+    if bags.sizes_TB is None:
+        sums = functional.embedding(row_N, weight_RD)
+    else:
+        sums = functional.embedding_bag(row_N, weight_RD, bags.starts, mode="sum")
+    return sums.view(bags.tables, -1, weight_RD.shape[1]).transpose(0, 1)
 
 
 class _Trained(torch.autograd.Function):
@@ -137,17 +148,22 @@ class _Trained(torch.autograd.Function):
 
     @staticmethod
     @override
-    def forward(
-        ctx: Any, weight_RD: Tensor, row_N: Tensor, bags: Bags, rule: RowwiseAdagrad
-    ) -> Tensor:
+    def forward(ctx: Any, weight_RD: Tensor, row_N: Tensor, bags: Bags, rule: Rule) -> Tensor:
         ctx.weight_RD, ctx.row_N, ctx.bags, ctx.rule = weight_RD, row_N, bags, rule
-        return functional.embedding_bag(row_N, weight_RD, bags.start_TB, mode="sum")
+        return _sums(weight_RD, row_N, bags)
 
     @staticmethod
     @override
-    def backward(ctx: Any, grad_TBD: Tensor) -> tuple[None, None, None, None]:
-        sizes = ctx.bags.sizes
-        single = len(sizes) == len(ctx.row_N) and bool((sizes == 1).all())
-        grad_ND = grad_TBD if single else grad_TBD.repeat_interleave(sizes, dim=0)
-        ctx.rule.step(ctx.weight_RD, ctx.row_N, grad_ND)
+    def backward(ctx: Any, grad_BTD: Tensor) -> tuple[None, None, None, None]:
+        rows, tables, width = grad_BTD.shape
+        bag_N = _places(rows, tables, grad_BTD.device)
+        if (sizes_TB := ctx.bags.sizes_TB) is not None:
+            bag_N = bag_N.repeat_interleave(sizes_TB.flatten())
+        ctx.rule.step(ctx.weight_RD, ctx.row_N, bag_N, grad_BTD.reshape(-1, width))
         return None, None, None, None
+
+
+@lru_cache(maxsize=4)
+def _places(rows: int, tables: int, device: torch.device) -> Tensor:
+    """Where in (B, T) the bags are, table by table: int64 (T * B,), to be read only."""
+    return torch.arange(rows * tables, device=device).view(rows, tables).t().reshape(-1)

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared_models.layers.interaction import DotInteraction
-from shared_models.layers.tables import Bags, RowwiseAdagrad, Tables
+from shared_models.layers.rules import RowwiseAdagrad
+from shared_models.layers.tables import Bags, Tables
 
 ROWS, WIDTH = (5, 1, 9), 4
 GOLDEN = Path(__file__).parents[2] / "golden" / "dlrm.json"
@@ -53,7 +54,7 @@ def test_a_step_is_that_of_a_slow_loop_whatever_repeats_and_whatever_is_empty(
     before = tables.weight.detach().numpy().copy()
     grad_BTD = torch.randn(len(drawn), len(ROWS), WIDTH)
 
-    sums_BTD = tables.trained(Bags.of(bags), RowwiseAdagrad(sum(ROWS), rate=0.1))
+    sums_BTD = tables.trained(Bags.of(bags), RowwiseAdagrad(sum(ROWS), WIDTH, rate=0.1))
     sums_BTD.backward(grad_BTD)
 
     wanted = slowly(before, bags, grad_BTD.numpy())
@@ -63,7 +64,7 @@ def test_a_step_is_that_of_a_slow_loop_whatever_repeats_and_whatever_is_empty(
 
 def test_rows_keep_their_own_pace_over_many_steps() -> None:
     torch.manual_seed(0)
-    tables, rule = Tables((2,), 3), RowwiseAdagrad(2, rate=0.1)
+    tables, rule = Tables((2,), 3), RowwiseAdagrad(2, 3, rate=0.1)
     often, rarely = torch.tensor([[0]]), torch.tensor([[1]])
 
     moves = []
@@ -79,7 +80,7 @@ def test_training_looks_up_what_serving_looks_up() -> None:
     tables = Tables(ROWS, WIDTH)
     ids_BT = torch.tensor([[4, 0, 8], [0, 0, 3]])
 
-    trained = tables.trained(Bags.single(ids_BT), RowwiseAdagrad(sum(ROWS)))
+    trained = tables.trained(Bags.single(ids_BT), RowwiseAdagrad(sum(ROWS), WIDTH))
 
     assert torch.equal(trained, tables(Bags.single(ids_BT)))
     first = torch.stack([tables.weight[4], tables.weight[5], tables.weight[14]])
