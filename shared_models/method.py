@@ -259,3 +259,15 @@ class RanksInCloud(Protocol):
     def rank(self, model: nn.Module, windows: Int64Array, candidates: Int64Array) -> Float32Array:
         """Logits float32 (B, C) for windows int64 (B, T), right-padded, and candidates (B, C)."""
         ...
+
+
+@runtime_checkable
+class FallsBack(Protocol):
+    """A method whose devices ask the cloud to rank, and have another model for when it is away.
+
+    `Method.score` is then the cloud's, and `Method.export` is of this one.
+    """
+
+    def fallback(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Logits (B, C) of a device by itself."""
+        ...

@@ -67,7 +67,7 @@ class Rule:
     ) -> None:
         """Move the rows of some ids, no two of one row, each by the gradient of its bag."""
         row_N, bag_N, grad_GD = looked_up
-        for place_P in place_U.split(_PART):
+        for place_P in torch.split(place_U, _PART):
             row_P, bag_P = row_N.index_select(0, place_P), bag_N.index_select(0, place_P)
             way_PD, moved_PD, room_PD = self._room[:, : len(place_P)]
             torch.index_select(grad_GD, 0, bag_P, out=way_PD)

@@ -73,7 +73,7 @@ class Bags:
     @property
     def by_table(self) -> Sequence[Tensor]:
         """The ids of each table."""
-        return self.ids_N.split(self.sizes.sum(1).tolist())
+        return torch.split(self.ids_N, self.sizes.sum(1).tolist())
 
     def chosen(self, places: Sequence[tuple[int, Callable[[Tensor], Tensor]]]) -> "Bags":
         """Bags of some of the tables, each with what a function makes of its ids."""
@@ -128,7 +128,7 @@ class Tables(nn.Module):
         """
         parts = []
         for table, (ids, count) in enumerate(zip(bags.by_table, self.rows, strict=True)):
-            if len(ids) and not (0 <= ids.min() and ids.max() < count):
+            if len(ids) and not (ids.min() >= 0 and ids.max() < count):
                 wrong = int(ids[(ids < 0) | (ids >= count)][0])
                 raise IndexError(f"id {wrong} is not in table {table} of {count} rows")
             parts.append(ids + self.first[table])

@@ -1,6 +1,7 @@
 """What every method promises, checked for each one that is found."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from shared_models.contract.bundle import pack, same, unpack
 from shared_models.contract.features import PROFILE, encode_windows
 from shared_models.method import (
     Batch,
+    FallsBack,
     Method,
     Personalization,
     Personalizes,
@@ -52,6 +54,13 @@ def batch_of(windows: list[list[int]], candidates: np.ndarray, history: int) -> 
     about = (each[: len(windows)] for each in known)
     history_BH, candidates_BC = torch.from_numpy(histories), torch.from_numpy(candidates)
     return Batch(history_BH, candidates_BC, torch.zeros(0), *about)
+
+
+def on_device_by_torch(case: Case, batch: Batch) -> torch.Tensor:
+    """What a device is to score, age 0."""
+    if isinstance(case.method, FallsBack):
+        return case.method.fallback(case.model, batch)
+    return case.method.score(case.model, batch, age=0)
 
 
 def personalized(
@@ -172,7 +181,7 @@ def test_the_device_scores_what_torch_scores(
     candidates = rng.integers(1, ITEMS + 1, (rows, choice))
     features = case.method.config.features
     batch = batch_of(lists, candidates, case.method.config.history)
-    expected = case.method.score(case.model, batch, age=0)
+    expected = on_device_by_torch(case, batch)
 
     slots = overlays(case, lists)
     got = np.concatenate(
@@ -314,12 +323,29 @@ def test_uplinks_longer_than_behaviour_change_nothing(personal_case: Case) -> No
         np.testing.assert_allclose(short[name], long[name], atol=1e-6)
 
 
-def test_the_cloud_ranks_as_the_device_does(ranking_case: Case) -> None:
-    events, candidates = encode_windows([[5, 6, 7]], 10), np.arange(1, 21)[None]
+def test_the_cloud_ranks_as_it_was_trained_to(ranking_case: Case) -> None:
+    method, candidates = ranking_case.method, np.arange(1, 21)[None].repeat(2, axis=0)
+    lists: list[list[int]] = [[5, 6, 7], []]
+    batch = batch_of(lists, candidates, method.config.history)
+    batch = replace(batch, profile_BM=torch.zeros_like(batch.profile_BM))
+    expected = method.score(ranking_case.model, batch, age=0)
 
-    scores = ranking_case.method.rank(ranking_case.model, events, candidates)
+    scores = method.rank(ranking_case.model, encode_windows(lists, 10), candidates)
 
-    assert same(scores, rank_on_device(ranking_case, events, candidates, {}))
+    assert same(scores, expected.detach().numpy())
+
+
+def test_the_clouds_ranking_of_one_does_not_depend_on_who_shares_its_batch(
+    ranking_case: Case,
+) -> None:
+    torch.set_num_threads(1)
+    rank, model = ranking_case.method.rank, ranking_case.model
+    lists, candidates = windows(64, 10), np.arange(1, 21)[None].repeat(64, axis=0)
+    alone = rank(model, encode_windows(lists[:1] * 8, 10), candidates[:8])
+
+    for mates in (8, 16, 64):
+        together = rank(model, encode_windows(lists[:mates], 10), candidates[:mates])
+        np.testing.assert_array_equal(together[0], alone[0])
 
 
 def test_a_fresh_model_without_behaviour_is_its_own_base(case: Case) -> None:
