@@ -1,42 +1,11 @@
 """Settings of dlrm: the flags of the original, by their names and with their meaning."""
 
-import re
-from typing import Annotated, ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PlainSerializer,
-    PositiveInt,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from shared_models.config import MethodConfig
-
-ROWS = True
-"""Whether its network also learns from rows that are no log."""
-
-
-def _parsed(sizes: object) -> object:
-    """``"13-512-64"`` as (13, 512, 64); anything else as it is."""
-    if isinstance(sizes, int):  # a size that stands alone, which JSON takes for a number
-        return (sizes,)
-    if not isinstance(sizes, str):
-        return sizes
-    if not re.fullmatch(r"[0-9]+(-[0-9]+)*", sizes):
-        raise ValueError("expected sizes as in 13-512-256-64-16")
-    return tuple(int(size) for size in sizes.split("-"))
-
-
-Sizes = Annotated[
-    tuple[PositiveInt, ...],
-    BeforeValidator(_parsed),
-    PlainSerializer(lambda sizes: "-".join(map(str, sizes)), return_type=str),
-    Field(min_length=1),
-]
-"""Widths of layers, or rows of tables, written ``13-512-256-64-16``."""
+from shared_models.contract.settings import Sizes
 
 
 class Architecture(BaseModel):
@@ -148,3 +117,7 @@ class Config(Architecture, MethodConfig):
                 f"a log gives 5 dense features, and bottom begins with {self.bottom[0]}"
             )
         return self
+
+
+ROWS = Architecture
+"""What its network over rows that are no log is set by."""

@@ -119,8 +119,8 @@ class Embeddings(nn.Module):
             {width: Tables(counts, int(width)) for width, counts in rows.items()}
         )
         narrow = {str(n): s.width for n, s in enumerate(self.storages) if self._is_projected(s)}
-        self.projections = nn.ModuleDict(
-            {n: nn.Linear(width, config.width, bias=False) for n, width in narrow.items()}
+        self.projections = nn.ParameterDict(
+            {n: torch.empty(config.width, width) for n, width in narrow.items()}
         )
         self._begin(seed)
 
@@ -139,8 +139,8 @@ class Embeddings(nn.Module):
     def vector(self, feature: int, parts: Sequence[Tensor]) -> Tensor:
         """A feature's vector (..., D) of the rows of its tables."""
         if len(parts) == 1:
-            projection = dict(self._projected()).get(feature)
-            return parts[0] if projection is None else parts[0] @ projection.weight.T
+            projection_DW = self.projections.get(str(feature))
+            return parts[0] if projection_DW is None else parts[0] @ projection_DW.T
         quotient, remainder = parts
         if self.config.remainder == "concat":
             return torch.cat([quotient, remainder], dim=-1)
@@ -153,8 +153,6 @@ class Embeddings(nn.Module):
             width: make(len(tables.weight), int(width), rate, tables.weight.device)
             for width, tables in self._tables()
         }
-        for _, tables in self._tables():
-            tables.weight.requires_grad_(True)
 
     def tables(self) -> Iterator[tuple[int, str, Tensor]]:
         """Every table: the number of its feature, its name and its rows (R, W), a view."""
@@ -166,9 +164,7 @@ class Embeddings(nn.Module):
     def state(self) -> dict[str, Tensor]:
         """All of it by feature, as in ``tables.3.rows``, whatever is stored together; views."""
         state = {f"tables.{self.first + n}.{name}": rows for n, name, rows in self.tables()}
-        for feature, projection in self._projected():
-            state[f"tables.{self.first + feature}.projection"] = projection.weight.detach()
-        return state
+        return state | {name: each.detach() for name, each in self.dense_parameters.items()}
 
     @property
     def moments(self) -> dict[str, Tensor]:
@@ -179,6 +175,14 @@ class Embeddings(nn.Module):
             )
             for feature, name, group, table in self._places
             if self.rules
+        }
+
+    @property
+    def dense_parameters(self) -> dict[str, nn.Parameter]:
+        """Projections, by names as in `state`."""
+        return {
+            f"tables.{self.first + int(feature)}.projection": projection_DW
+            for feature, projection_DW in self.projections.items()
         }
 
     def _summed(self, width: str, bags: Bags) -> Tensor:
@@ -203,11 +207,6 @@ class Embeddings(nn.Module):
         assert isinstance(tables, Tables)  # noqa: S101 - as made above
         return tables
 
-    def _projected(self) -> Iterator[tuple[int, nn.Linear]]:
-        for feature, projection in self.projections.items():
-            assert isinstance(projection, nn.Linear)  # noqa: S101 - as made above
-            yield int(feature), projection
-
     def _tables(self) -> Iterator[tuple[str, Tables]]:
         return ((width, self._group(width)) for width in self.groups)
 
@@ -223,9 +222,9 @@ class Embeddings(nn.Module):
                 continue
             chance = _chance(seed, self.first + feature, name)
             rows.uniform_(-1, 1, generator=chance).mul_(self.storages[feature].values ** -0.5)
-        for feature, projection in self._projected():
-            chance = _chance(seed, self.first + feature, "projection")
-            nn.init.xavier_uniform_(projection.weight, generator=chance)
+        for number, projection_DW in self.projections.items():
+            chance = _chance(seed, self.first + int(number), "projection")
+            nn.init.xavier_uniform_(projection_DW, generator=chance)
 
 
 def _chance(seed: int, feature: int, name: str) -> torch.Generator:

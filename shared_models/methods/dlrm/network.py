@@ -89,8 +89,8 @@ class DLRM(nn.Module):
     @property
     def weights(self) -> dict[str, Tensor]:
         """All of it, tables by feature as in ``tables.3.rows``: independent of how it is stored."""
-        meeting = {f"meeting.{name}": t for name, t in self.meeting.state_dict().items()}
-        return {**self.embeddings.state, **meeting}
+        network = {f"network.{name}": t for name, t in self.meeting.state_dict().items()}
+        return {**self.embeddings.state, **network}
 
     def load(self, weights: Mapping[str, Tensor]) -> None:
         """Take in `weights` of another one."""
@@ -126,13 +126,14 @@ class Scorer(nn.Module):
     """The network with its tables as plain numbers, 32 or 8 bits each, for inference and export.
 
     Args:
-        model: trained.
+        embeddings: trained.
+        meeting: trained with them.
         bits: of each number in tables.
     """
 
-    def __init__(self, model: DLRM, bits: int) -> None:
+    def __init__(self, embeddings: Embeddings, meeting: Meeting, bits: int) -> None:
         super().__init__()
-        self.embeddings, self.meeting, self.bits = model.embeddings, model.meeting, bits
+        self.embeddings, self.meeting, self.bits = embeddings, meeting, bits
         self.names: list[list[str]] = [[] for _ in self.embeddings.storages]
         for feature, name, rows_RW in self.embeddings.tables():
             self.names[feature].append(f"{feature}_{name}")

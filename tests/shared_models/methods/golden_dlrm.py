@@ -23,7 +23,7 @@ def state() -> dict[str, torch.Tensor]:
     """The printed weights by the names of a checkpoint."""
     tables = {f"tables.{n}.rows": rows for n, rows in enumerate(TABLES)}
     layers = {
-        f"meeting.{side}.{2 * n}.{part}": torch.tensor(layer[part])
+        f"network.{side}.{2 * n}.{part}": torch.tensor(layer[part])
         for side, name in (("bottom", "bottom_mlp"), ("top", "top_mlp"))
         for n, layer in enumerate(GOLDEN[name])
         for part in ("weight", "bias")

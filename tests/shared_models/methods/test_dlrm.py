@@ -42,7 +42,7 @@ def test_the_exported_graph_gives_the_published_losses() -> None:
 
     found = []
     for dense, bags, target in batches():
-        session = exported(Scorer(model, 32).eval())
+        session = exported(Scorer(model.embeddings, model.meeting, 32).eval())
         (chance,) = session.run(None, {"dense": dense.numpy(), "ids": padded(bags)})
         found.append(float(((chance - target.numpy()) ** 2).mean()))
         optimiser.zero_grad()
@@ -82,7 +82,7 @@ def test_the_exported_graph_is_the_model_whatever_its_tables(kind: dict[str, Any
     model = DLRM(config, VALUES, seed=0)
     dense, bags = drawn()
 
-    session = exported(Scorer(model, 32).eval())
+    session = exported(Scorer(model.embeddings, model.meeting, 32).eval())
     (chance,) = session.run(None, {"dense": dense.numpy(), "ids": padded(bags)})
 
     expected = probabilities(config, model(dense, Bags.of(bags))).detach().numpy()
@@ -130,13 +130,19 @@ def test_eight_bits_cost_at_most_half_a_step_of_each_row() -> None:
     dense, bags = drawn()
 
     with torch.inference_mode():
-        eight, full = (Scorer(model, bits)(dense, torch.tensor(padded(bags))) for bits in (8, 32))
-    graph = exported(Scorer(model, 8).eval())
+        eight, full = (
+            Scorer(model.embeddings, model.meeting, bits)(dense, torch.tensor(padded(bags)))
+            for bits in (8, 32)
+        )
+    graph = exported(Scorer(model.embeddings, model.meeting, 8).eval())
     (chance,) = graph.run(None, {"dense": dense.numpy(), "ids": padded(bags)})
 
     assert 0 < (eight - full).abs().max() < 0.01
     np.testing.assert_allclose(chance, eight, atol=1e-6)
-    rows, stored = model.embeddings.state["tables.3.rows"], Scorer(model, 8)
+    rows, stored = (
+        model.embeddings.state["tables.3.rows"],
+        Scorer(model.embeddings, model.meeting, 8),
+    )
     back = getattr(stored, "3_rows_rows") * getattr(stored, "3_rows_scale")
     step = (rows.amax(1, keepdim=True) - rows.amin(1, keepdim=True)) / 255
     error = (back + getattr(stored, "3_rows_least") - rows).abs()

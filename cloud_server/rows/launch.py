@@ -1,0 +1,68 @@
+"""Starts the processes of a training on rows, by torch's own launcher, and tells how they ended."""
+
+import logging
+import signal
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+from torch.distributed.elastic.multiprocessing.api import DefaultLogsSpecs, SignalException, Std
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+from cloud_server.checkpoints import read_tensors
+from cloud_server.rows.checkpoint import CHECKPOINT
+from cloud_server.rows.settings import RowsJob
+from shared_models.contract.errors import RunFailed
+
+_WORKER: Final = "cloud_server.rows.worker"
+
+
+def train_together(job: RowsJob) -> None:
+    """Train by ``job.processes`` processes on this machine.
+
+    Raises:
+        RunFailed: one of them ended badly, which ends them all; the last checkpoint is kept.
+    """
+    # The launcher tells of every step and prints what its processes said: errors are told once.
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    with TemporaryDirectory() as folder:
+        told = Path(folder) / "job.json"
+        told.write_text(job.model_dump_json())
+        config = LaunchConfig(
+            min_nodes=1,
+            max_nodes=1,
+            nproc_per_node=job.processes,
+            rdzv_backend="c10d",
+            rdzv_endpoint="localhost:0",
+            run_id="rows",
+            max_restarts=0,
+            logs_specs=DefaultLogsSpecs(log_dir=folder, redirects=Std.ERR),
+        )
+        try:
+            elastic_launch(config, sys.executable)("-m", _WORKER, str(told))
+        except ChildFailedError as error:
+            raise RunFailed(_ended(error.failures, job)) from error
+        except SignalException as error:
+            if error.sigval == signal.SIGINT:
+                raise KeyboardInterrupt from error
+            raise RunFailed(f"ended by {error.sigval.name}; {_kept(job)}") from error
+
+
+def _ended(failures: dict[int, ProcessFailure], job: RowsJob) -> str:
+    # Who lost a peer fails too: what was killed from outside is the cause.
+    rank, failure = min(
+        failures.items(), key=lambda each: (each[1].exitcode >= 0, each[1].timestamp)
+    )
+    how = f"was ended by {failure.signal_name()}" if failure.exitcode < 0 else "failed"
+    message = "" if failure.exitcode < 0 else f" ({failure.message.splitlines()[0]})"
+    return f"process {rank} of {job.processes} {how}{message}; {_kept(job)}"
+
+
+def _kept(job: RowsJob) -> str:
+    path = job.out / CHECKPOINT
+    if not path.is_file():
+        return "there is no checkpoint yet: run again"
+    step = read_tensors(path, lambda _: False)[1]["step"]
+    return f"{path} is of step {step}: run the same command again to go on from there"
