@@ -69,7 +69,7 @@ def _numbered(parts: Sequence[pl.DataFrame], at_least: int) -> pl.DataFrame:
 def encoded(values: pl.DataFrame, spec: RowsSpec, known: Vocabulary | None) -> pl.DataFrame:
     """``values`` with categories numbered; 0 is what is missing or unknown."""
     if known is None:
-        ids = (1 + pl.col(CATEGORIES).mod(spec.values - 1)).fill_null(0)
+        ids = (pl.col(CATEGORIES).mod(spec.values - 1) + 1).fill_null(0)
         return values.with_columns(ids)
     for name, table in known.items():
         found = values.select(value=name).join(table, on="value", how="left", maintain_order="left")
