@@ -115,8 +115,11 @@ class RowwiseAdagrad(Rule):
 
     @override
     def _scale(self, row_P: Tensor, grad_PD: Tensor, room_PD: Tensor) -> None:
-        squares_PD = torch.mul(grad_PD, grad_PD, out=room_PD)
-        sums_P = self.moments_R.index_select(0, row_P).add_(squares_PD.mean(1))
+        squares_PD, share_D = (
+            torch.mul(grad_PD, grad_PD, out=room_PD),
+            grad_PD.new_full(grad_PD.shape[1:], 1 / grad_PD.shape[1]),
+        )
+        sums_P = self.moments_R.index_select(0, row_P).addmv_(squares_PD, share_D)
         self.moments_R.index_copy_(0, row_P, sums_P)
         grad_PD.mul_((self.rate / sums_P.sqrt_().add_(EPSILON))[:, None])
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -96,10 +96,15 @@ class Tables(nn.Module):
         width: D.
     """
 
+    first_T: Tensor
+    rows_T: Tensor
+
     def __init__(self, rows: Sequence[int], width: int) -> None:
         super().__init__()
         self.rows, self.width = tuple(rows), width
         self.first = (0, *accumulate(rows))[:-1]
+        self.register_buffer("first_T", torch.tensor(self.first), persistent=False)
+        self.register_buffer("rows_T", torch.tensor(self.rows), persistent=False)
         parts = [torch.empty(count, width).uniform_(-1, 1) / count**0.5 for count in rows]
         self.weight = nn.Parameter(torch.cat(parts))
 
@@ -126,13 +131,33 @@ class Tables(nn.Module):
         Raises:
             IndexError: an id is not in its table.
         """
-        parts = []
-        for table, (ids, count) in enumerate(zip(bags.by_table, self.rows, strict=True)):
-            if len(ids) and not (ids.min() >= 0 and ids.max() < count):
-                wrong = int(ids[(ids < 0) | (ids >= count)][0])
-                raise IndexError(f"id {wrong} is not in table {table} of {count} rows")
-            parts.append(ids + self.first[table])
-        return torch.cat(parts)
+        if bags.sizes_TB is None:
+            ids_TB = bags.ids_N.view(bags.tables, -1)
+            if len(bags.ids_N) and not self._holds(ids_TB.amin(1), ids_TB.amax(1)):
+                self._tell(bags)
+            return (ids_TB + self.first_T[:, None]).flatten()
+        ids = bags.by_table
+        known = [each if len(each) else each.new_zeros(1) for each in ids]
+        low_T, high_T = (
+            torch.stack([end(each) for each in known]) for end in (torch.min, torch.max)
+        )
+        if not self._holds(low_T, high_T):
+            self._tell(bags)
+        return torch.cat([each + first for each, first in zip(ids, self.first, strict=True)])
+
+    def _holds(self, low_T: Tensor, high_T: Tensor) -> bool:
+        return not bool(((low_T < 0) | (high_T >= self.rows_T)).any())
+
+    def _tell(self, bags: Bags) -> NoReturn:
+        """Which id is wrong."""
+        table, ids = next(
+            (table, ids)
+            for table, (ids, count) in enumerate(zip(bags.by_table, self.rows, strict=True))
+            if len(ids) and (ids.min() < 0 or ids.max() >= count)
+        )
+        count = self.rows[table]
+        wrong = int(ids[(ids < 0) | (ids >= count)][0])
+        raise IndexError(f"id {wrong} is not in table {table} of {count} rows")
 
 
 def _sums(weight_RD: Tensor, row_N: Tensor, bags: Bags) -> Tensor:
