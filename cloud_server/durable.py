@@ -3,9 +3,11 @@
 import sqlite3
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from filelock import FileLock
+
+_IN_MEMORY: Final = ":memory:"
 
 
 def durable(path: Path, **options: Any) -> sqlite3.Connection:
@@ -28,6 +30,8 @@ def durable(path: Path, **options: Any) -> sqlite3.Connection:
 def _turn(path: Path) -> AbstractContextManager[object]:
     """Processes that open a new file together take turns: its first switch to WAL waits for nobody.
 
-    A lock makes the folders that it needs, which is not ours to do.
+    A lock makes the folders that it needs, which is not ours to do. What is in memory is nobody
+    else's.
     """
-    return FileLock(f"{path}.lock") if path.parent.is_dir() else nullcontext()
+    alone = str(path) == _IN_MEMORY or not path.parent.is_dir()
+    return nullcontext() if alone else FileLock(f"{path}.lock")

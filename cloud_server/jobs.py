@@ -122,7 +122,10 @@ def run_factors(log: PreparedLog, seed: int, out: Path) -> None:
 def release(trained: Trained, log: PreparedLog, bundles: Path) -> Bundle:
     """Compile ``trained`` and make it the released bundle of its method under ``bundles``."""
     uplink = trained.method.config.uplink
-    calibrate = partial(calibrated, log=log, uplink=uplink.items if uplink else 0)
+    by_session = trained.method.config.ranking is not None
+    calibrate = partial(
+        calibrated, log=log, uplink=uplink.items if uplink else 0, by_session=by_session
+    )
     bundle = compile_bundle(trained.method, trained.model, trained.log_hash, calibrate)
     store = BundleStore(bundles)
     store.add(bundle)

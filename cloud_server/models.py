@@ -132,7 +132,7 @@ class Models:
                 trained.method, trained.model, bundle.id, manifest, self._settings, model.remembered
             )
         if isinstance(trained.method, RanksInCloud):
-            ranker = CloudRanker(trained.method, trained.model, manifest.features, self._settings)
+            ranker = CloudRanker(trained.method, trained.model, manifest, self._settings)
         # Encoded once for all devices.
         encoded = [
             overlay_to_proto(Overlay(bundle.id, 0, values), self._settings.codec)

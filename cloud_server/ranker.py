@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 from torch import nn
@@ -9,9 +10,13 @@ from torch import nn
 from cloud_server.batcher import Batcher, Stay, padded_rows
 from cloud_server.settings import ServeSettings
 from protos.v1 import collaboration_pb2
-from shared_models.contract.features import FeatureSpec, encode_windows
-from shared_models.contract.tensors import Codec, Float32Array, tensor_to_proto
+from shared_models.contract.features import encode_windows
+from shared_models.contract.manifest import Manifest
+from shared_models.contract.tensors import Float32Array, tensor_to_proto
 from shared_models.method import RanksInCloud
+
+_MOST_SCORES: Final = 100_000
+"""Of one pass, but for one ask that has more; bounds the memory that candidates' vectors take."""
 
 
 class CloudRanker:
@@ -20,18 +25,20 @@ class CloudRanker:
     Args:
         method: what can rank.
         model: its trained module.
-        features: how windows and candidates are encoded.
-        settings: how many asks share a pass or wait.
+        manifest: of the bundle: how windows and candidates are encoded, and what goes up.
+        settings: how many asks share a pass or wait, and the codec of scores.
     """
 
     def __init__(
         self,
         method: RanksInCloud,
         model: nn.Module,
-        features: FeatureSpec,
+        manifest: Manifest,
         settings: ServeSettings,
     ) -> None:
-        self._method, self._model, self._features = method, model, features
+        self._method, self._model, self._features = method, model, manifest.features
+        self._window = manifest.uplink.items if manifest.ranking and manifest.uplink else 0
+        self._codec = settings.codec
         self._batcher = Batcher(
             self._rank, largest=settings.largest_batch, room=settings.room, name="rank"
         )
@@ -44,7 +51,7 @@ class CloudRanker:
         expires: float | None,
         stay: Stay | None = None,
     ) -> collaboration_pb2.Scores:
-        """One logit for each candidate of ``rank``, encoded.
+        """One logit for each candidate of ``rank``, or the items retrieved with theirs, encoded.
 
         Raises:
             Overloaded: too many wait, and ``waits`` is false.
@@ -62,21 +69,32 @@ class CloudRanker:
         by_size: defaultdict[int, list[int]] = defaultdict(list)
         for index, ask in enumerate(asks):
             by_size[len(ask.candidates)].append(index)
-        scores: dict[int, Float32Array] = {}
-        for indices in by_size.values():
-            logits = self._logits([asks[index] for index in indices])
-            scores.update(zip(indices, logits, strict=False))
-        return [_to_proto(scores[index]) for index in range(len(asks))]
+        scores: dict[int, collaboration_pb2.Scores] = {}
+        for size, indices in by_size.items():
+            rows = min(len(indices), max(1, _MOST_SCORES // (size or self._features.items)))
+            for start in range(0, len(indices), rows):
+                some = indices[start : start + rows]
+                found = self._scored([asks[index] for index in some])
+                scores.update(zip(some, found, strict=True))
+        return [scores[index] for index in range(len(asks))]
 
-    def _logits(self, asks: Sequence[collaboration_pb2.Rank]) -> Float32Array:
-        """Logits, a row for each ask and then those of padding; all asks have C candidates."""
-        windows = encode_windows([ask.items for ask in asks], self._features.window)
-        candidates = np.array([ask.candidates for ask in asks], dtype=np.int64)
+    def _scored(self, asks: Sequence[collaboration_pb2.Rank]) -> list[collaboration_pb2.Scores]:
+        """Of asks with equally many candidates, or with none."""
+        windows = encode_windows([ask.items for ask in asks], self._window or self._features.window)
+        catalogue = range(1, self._features.items + 1)
+        candidates = np.array([ask.candidates or catalogue for ask in asks], dtype=np.int64)
         known = self._features.known
-        return self._method.rank(
+        logits = self._method.rank(
             self._model, padded_rows(known(windows)), padded_rows(known(candidates))
         )
+        pairs = zip(asks, logits, strict=False)
+        return [self._encoded(scores, ask.retrieve) for ask, scores in pairs]
 
-
-def _to_proto(logits: Float32Array) -> collaboration_pb2.Scores:
-    return collaboration_pb2.Scores(values=tensor_to_proto("scores", logits, Codec.F32))
+    def _encoded(self, logits: Float32Array, retrieve: int) -> collaboration_pb2.Scores:
+        """All of the ``logits``, or where some are to be retrieved, the best of the catalogue's."""
+        items: Sequence[int] = ()
+        if retrieve:
+            best = np.argsort(-logits, kind="stable")[:retrieve]
+            items, logits = (best + 1).tolist(), logits[best]
+        values = tensor_to_proto("", logits, self._codec)
+        return collaboration_pb2.Scores(values=values, items=items)

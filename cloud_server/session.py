@@ -178,11 +178,12 @@ class _Device:
         """The cloud's scores.
 
         Raises:
-            BadAsk: the bundle's method does not rank in the cloud, or a list is too long or empty.
+            BadAsk: the bundle's method does not rank in the cloud, a list is too long, or it is
+                not said what to rank.
         """
-        self._bound(max(len(rank.items), len(rank.candidates)))
-        if not rank.candidates:
-            raise BadAsk("there is nothing to rank")
+        self._bound(max(len(rank.items), len(rank.candidates), rank.retrieve))
+        if bool(rank.candidates) == bool(rank.retrieve):
+            raise BadAsk("name candidates, or say how many to retrieve")
         if self.served.ranker is None:
             raise BadAsk("the method of this bundle does not rank in the cloud")
         return await self.served.ranker.scores_for(

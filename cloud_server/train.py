@@ -200,6 +200,9 @@ class _Trainer:
         if stage.rows == "sequences":
             sequences = self._data.sequences(rng, rows)
             return len(sequences), sequences
+        if stage.rows == "sessions":
+            moments = self._data.sessions(rng, rows, stage.ahead)
+            return len(moments), moments
         return self._data.steps(rows), self._data.epoch(rng, rows, self._settings.negatives)
 
     def _validate(self, stage: Stage, model: nn.Module) -> float:

@@ -131,6 +131,8 @@ class Run:
             await device.share(moment.at)
             return
         candidates = self._candidates(moment)
+        if moment.begins:
+            device.begin_session()
         start = self._clock()
         ranking = await device.rank(candidates, moment.at)
         seconds = self._clock() - start

@@ -4,16 +4,16 @@ One page tells the whole story: the window, the decision, the refresh, the overl
 scorer, the ranking with its provenance, and only then what the user took, and learning from it.
 """
 
-from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from device_client.allowance import LearningAccount
 from device_client.cloud import Cloud, Identity, tell
-from device_client.controller import OUTPUTS, Situation, decide
+from device_client.controller import Asking, Decide, decide
 from device_client.history import History
 from device_client.learner import Learned, learned_of
+from device_client.listing import Listing
 from device_client.overlays import Overlays
 from device_client.participant import participant_of
 from device_client.scorer import Scorer
@@ -21,13 +21,10 @@ from device_client.settings import DeviceSettings
 from device_client.uploads import Uploads
 from shared_models.contract.errors import ConcertoError
 from shared_models.contract.events import Event
-from shared_models.contract.manifest import RefreshRule
 from shared_models.contract.overlay import Overlay
 from shared_models.contract.ranking import Decision, Ranking, Receipt, Source
-from shared_models.contract.tensors import Float32Array, Int64Array
+from shared_models.contract.tensors import Int64Array
 from shared_models.contract.uplink import Uplink
-
-Decide = Callable[[RefreshRule, Situation, int], Decision]
 
 
 class DeviceClient:
@@ -47,20 +44,16 @@ class DeviceClient:
 
     __slots__ = (
         "_account",
+        "_asking",
         "_cloud",
-        "_decide",
         "_group",
         "_history",
         "_learned",
+        "_listing",
         "_overlays",
         "_participant",
-        "_rankings",
-        "_refreshed_at",
-        "_refreshed_items",
-        "_rule",
         "_scorer",
         "_settings",
-        "_spent",
         "_uploads",
         "_who",
         "profile",
@@ -75,14 +68,13 @@ class DeviceClient:
         items: Sequence[int] = (),
         decide: Decide = decide,
     ) -> None:
-        self._cloud, self._settings, self._decide = cloud, settings, decide
+        self._cloud, self._settings = cloud, settings
         self._history = History(settings.memory(scorer.manifest), items)
         self._uploads = Uploads(cloud, settings) if scorer.manifest.uploads else None
         self._account = LearningAccount(settings.learning)
         self.profile: Sequence[int] = ()
-        self._rankings = self._spent = self._group = 0
         self._learned: Learned | None = None
-        self._refreshed_at: int | None = None
+        self._asking = Asking(settings.rule(scorer.manifest), user, settings.seed, decide)
         self._run(user, scorer)
 
     def switch(self, scorer: Scorer) -> None:
@@ -100,11 +92,12 @@ class DeviceClient:
 
     def _run(self, user: int, scorer: Scorer) -> None:
         self._who, self._scorer = Identity(user, scorer.bundle_id), scorer
-        self._rule: RefreshRule = self._settings.rule(scorer.manifest)
+        self._asking.rule = rule = self._settings.rule(scorer.manifest)
+        spec = self._settings.ranking(scorer.manifest)
+        self._listing = Listing(self._who, self._cloud, spec) if spec else None
         slots = scorer.manifest.slots
-        self._overlays = Overlays(scorer.bundle_id, slots, self._rule.max_age)
+        self._overlays = Overlays(scorer.bundle_id, slots, rule.max_age)
         self._learned = learned_of(scorer.learner, user, self._settings.seed, self._account)
-        self._refreshed_items: Sequence[int] = ()
         self.forget_overlay()
 
     @property
@@ -141,25 +134,25 @@ class DeviceClient:
             at: virtual time in seconds.
         """
         slate = np.asarray(candidates, np.int64)
-        self._rankings += 1
+        self._asking.rankings += 1
         decision, receipt = self._decision(), None
-        if decision is Decision.ASK_CLOUD:
-            scores, receipt = await self._ranked_by_cloud(slate, at)
-            if scores is not None:
-                return self._ranking(slate, scores, Source.CLOUD, None, decision, receipt)
-        obeyed = decision is Decision.SCORE
+        if self._listing and decision is Decision.ASK_CLOUD:
+            items = self._items()
+            receipt = await self._listing.ask(items, slate, self.events_seen, at)
+            if self._asking.paid(receipt):
+                self._asking.succeeded(self.events_seen, items)
+        if self._listing and (receipt or decision is Decision.KEEP):
+            return self._listing.ranking(slate, self.events_seen, receipt)
+        fresh = decision is Decision.SCORE
         if decision is Decision.REFRESH:
-            obeyed, receipt = await self._refresh(at)
-        learned = self._learned.overlay if self._learned else None
-        overlay = learned or self._overlays.current(self.events_seen)
-        features = self._scorer.manifest.features
-        window = features.encode_window(self._history.window(features.window))
-        scores = self._scorer.score(window, slate, overlay, self.profile)
-        if learned:
-            return self._ranking(slate, scores, Source.LEARNED_WEIGHTS, None, decision, receipt)
-        source = Source.OVERLAY if obeyed else Source.STALE_OVERLAY
-        source = source if overlay else Source.DEFAULT_WEIGHTS
-        return self._ranking(slate, scores, source, overlay, decision, receipt)
+            fresh, receipt = await self._refresh(at)
+        return self._ranked(slate, decision, receipt, fresh=fresh)
+
+    def begin_session(self) -> None:
+        """Let go of what the cloud ranked for the last one."""
+        if self._listing is not None:
+            self._listing.now = None
+            self._asking.forget()
 
     async def observe(self, event: Event) -> None:
         """Take in what the user did; goes up to the cloud in batches where the bundle allows it.
@@ -209,24 +202,25 @@ class DeviceClient:
     def forget_overlay(self) -> None:
         """Go back to the bundle's own slot values until the next refresh."""
         self._overlays.clear()
-        self._refreshed_at, self._group = None, 0
+        self._asking.forget()
+        self._group = 0
         own = (self._learned, self._cloud, self._account)
         self._participant = participant_of(self._who, self._scorer, *own)
 
     def _decision(self) -> Decision:
-        granted = (self._rule.budget or 0) * self._rankings
-        debt = self._spent - granted if self._rule.budget else 0
-        user, seen, before = self._who.user, self.events_seen, self._refreshed_at
-        situation = Situation(user, seen, before, debt, self._measure)
-        return self._decide(self._rule, situation, self._settings.seed)
+        decision = self._asking.decision(self.events_seen, self._measure)
+        if self._listing is None:
+            return decision
+        is_due = decision is Decision.REFRESH
+        return Decision.ASK_CLOUD if is_due else self._listing.between(self._measure)
 
     def _measure(self, output: str) -> float:
-        return self._scorer.measure(output, self._items(), self._refreshed_items)
+        return self._scorer.measure(output, self._items(), self._asking.items)
 
     @property
     def _brings_pending(self) -> bool:
         uplink = self._scorer.manifest.uplink
-        return bool(uplink and uplink.pending) and self._rule.rule != "never"
+        return bool(uplink and uplink.pending) and self._asking.rule.rule != "never"
 
     def _items(self) -> list[int]:
         """The window that an uplink is about."""
@@ -246,15 +240,14 @@ class DeviceClient:
         """Ask for new slot values; says whether they came and fit, and what they cost."""
         if self._participant is not None:
             receipt = await self._participant.take_over(self._overlays, self.events_seen, at)
-            if receipt is not None:
-                self._spent += receipt.bytes_up + receipt.bytes_down
-                self._refreshed_at = self.events_seen
+            if self._asking.paid(receipt):
+                self._asking.succeeded(self.events_seen)
             return receipt is not None, receipt
         items, seen = self._items(), max(self.events_seen - self._settings.uplink_lag, 0)
         try:
             uplink = await self._uplink(items)
             overlay, receipt = await self._cloud.refresh(self._who, uplink, seen, at)
-            self._spent += receipt.bytes_up + receipt.bytes_down
+            self._asking.paid(receipt)
             if self._uploads is not None and uplink.pending is not None:
                 self._uploads.acknowledged(overlay.events_stored)
             taken = self._overlays.accept(overlay)
@@ -264,37 +257,34 @@ class DeviceClient:
             tell("refresh", self._who, error)
             return False, None
         if taken:
-            self._refreshed_at = self.events_seen
-            if self._rule.rule in OUTPUTS:
-                self._refreshed_items = array("I", items)
+            self._asking.succeeded(self.events_seen, items)
         return taken, receipt
 
     async def _join(self, named: Overlay, at: float) -> None:
         """Take over what the group shares that an overlay names; it is as old as that overlay."""
         group, seen = named.group, named.events_seen
         shared, receipt = await self._cloud.group(self._who, group, seen, at)
-        self._spent += receipt.bytes_up + receipt.bytes_down
+        self._asking.paid(receipt)
         if self._overlays.accept(shared):
             self._group = group
 
-    async def _ranked_by_cloud(
-        self, slate: Int64Array, at: float
-    ) -> tuple[Float32Array | None, Receipt | None]:
-        items = self._history.window(self._scorer.manifest.features.window)
-        try:
-            return await self._cloud.rank(self._who, items, slate.tolist(), at)
-        except ConcertoError as error:
-            tell("rank", self._who, error)
-            return None, None
-
-    def _ranking(
-        self,
-        slate: Int64Array,
-        scores: Float32Array,
-        source: Source,
-        overlay: Overlay | None,
-        decision: Decision,
-        receipt: Receipt | None,
+    def _ranked(
+        self, slate: Int64Array, decision: Decision, receipt: Receipt | None, *, fresh: bool
     ) -> Ranking:
-        age = overlay.age(self.events_seen) if overlay else None
+        """What this device's own scorer makes of ``slate``."""
+        seen, features = self.events_seen, self._scorer.manifest.features
+        learned = self._learned.overlay if self._learned else None
+        overlay = learned or self._overlays.current(seen)
+        listed = self._listing.now if self._listing and features.prior else None
+        prior = listed.of(slate) if listed else None
+        window = features.encode_window(self._history.window(features.window))
+        scores = self._scorer.score(window, slate, overlay, self.profile, prior)
+        age = overlay.age(seen) if overlay and not learned else None
+        source = Source.DEFAULT_WEIGHTS
+        if learned:
+            source = Source.LEARNED_WEIGHTS
+        elif listed:
+            source, age = Source.RERANKED, seen - listed.events_seen
+        elif overlay:
+            source = Source.OVERLAY if fresh else Source.STALE_OVERLAY
         return Ranking(slate, scores, source, self._who.bundle_id, age, decision, receipt)

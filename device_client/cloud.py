@@ -1,7 +1,7 @@
 """The seam between a device and its cloud: everything above it is tested without a network."""
 
 import logging
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -9,8 +9,7 @@ from shared_models.contract.errors import CloudUnavailable, ConcertoError
 from shared_models.contract.events import EventBatch
 from shared_models.contract.federation import Contribution, Settled
 from shared_models.contract.overlay import Overlay
-from shared_models.contract.ranking import Receipt
-from shared_models.contract.tensors import Float32Array
+from shared_models.contract.ranking import RankedList, Receipt, Wanted
 from shared_models.contract.uplink import Uplink
 
 _log = logging.getLogger(__name__)
@@ -90,9 +89,9 @@ class Cloud(Protocol):
         ...
 
     async def rank(
-        self, who: Identity, items: Sequence[int], candidates: Sequence[int], at: float
-    ) -> tuple[Float32Array, Receipt]:
-        """The cloud's float32 scores, one for each candidate, in their order."""
+        self, who: Identity, wanted: Wanted, events_seen: int, at: float
+    ) -> tuple[RankedList, Receipt]:
+        """What the cloud makes of the candidates, or what it retrieved."""
         ...
 
     async def events_stored(self, who: Identity) -> int:
@@ -166,10 +165,10 @@ class AbsentCloud:
     async def rank(
         self,
         who: Identity,
-        items: Sequence[int],  # noqa: ARG002
-        candidates: Sequence[int],  # noqa: ARG002
+        wanted: Wanted,  # noqa: ARG002
+        events_seen: int,  # noqa: ARG002
         at: float,  # noqa: ARG002
-    ) -> tuple[Float32Array, Receipt]:
+    ) -> tuple[RankedList, Receipt]:
         """Raises `CloudUnavailable`."""
         raise CloudUnavailable(f"no cloud ranks for user {who.user}")
 

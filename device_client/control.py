@@ -27,11 +27,14 @@ _SOURCES: Final[Mapping[Source, plane.Source.ValueType]] = {
     Source.STALE_OVERLAY: plane.SOURCE_STALE_OVERLAY,
     Source.CLOUD: plane.SOURCE_CLOUD,
     Source.LEARNED_WEIGHTS: plane.SOURCE_LEARNED_WEIGHTS,
+    Source.LIST: plane.SOURCE_LIST,
+    Source.RERANKED: plane.SOURCE_RERANKED,
 }
 _DECISIONS: Final[Mapping[Decision, plane.Decision.ValueType]] = {
     Decision.SCORE: plane.DECISION_SCORE,
     Decision.REFRESH: plane.DECISION_REFRESH,
     Decision.ASK_CLOUD: plane.DECISION_ASK_CLOUD,
+    Decision.KEEP: plane.DECISION_KEEP,
 }
 
 

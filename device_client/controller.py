@@ -6,12 +6,13 @@ controller graph says. None reads a clock.
 
 import hashlib
 import struct
-from collections.abc import Callable, Mapping
+from array import array
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from shared_models.contract.manifest import RefreshRule
-from shared_models.contract.ranking import Decision
+from shared_models.contract.ranking import Decision, Receipt
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,63 @@ def decide(rule: RefreshRule, situation: Situation, seed: int = 0) -> Decision:
         return Decision.SCORE
     is_due = situation.refreshed_at is None or _RULES[rule.rule](rule, situation, seed)
     return Decision.REFRESH if is_due else Decision.SCORE
+
+
+Decide = Callable[[RefreshRule, Situation, int], Decision]
+
+
+class Asking:
+    """When one device asks its cloud, and what it knows of the last time.
+
+    Args:
+        rule: of the bundle, or the one set over it.
+        user: whose device it is.
+        seed: of the rule ``random``.
+        decide: by which it is decided.
+
+    Attributes:
+        rule: as given; another bundle has another one.
+        rankings: of the device so far.
+        items: what the uplink was about at the last refresh that succeeded.
+    """
+
+    __slots__ = (
+        "_decide",
+        "_refreshed_at",
+        "_seed",
+        "_spent",
+        "_user",
+        "items",
+        "rankings",
+        "rule",
+    )
+
+    def __init__(self, rule: RefreshRule, user: int, seed: int, decide: Decide) -> None:
+        self.rule, self._user, self._seed, self._decide = rule, user, seed, decide
+        self._spent = self.rankings = 0
+        self._refreshed_at: int | None = None
+        self.items: Sequence[int] = ()
+
+    def decision(self, events_seen: int, measure: Callable[[str], float]) -> Decision:
+        """What to do now."""
+        budget = self.rule.budget
+        debt = self._spent - budget * self.rankings if budget else 0
+        situation = Situation(self._user, events_seen, self._refreshed_at, debt, measure)
+        return self._decide(self.rule, situation, self._seed)
+
+    def paid(self, receipt: Receipt | None) -> bool:
+        """Enter what an exchange cost; whether there was one."""
+        if receipt is not None:
+            self._spent += receipt.bytes_up + receipt.bytes_down
+        return receipt is not None
+
+    def succeeded(self, events_seen: int, items: Sequence[int] = ()) -> None:
+        """Remember a refresh; ``items`` only where a controller compares."""
+        self._refreshed_at, self.items = events_seen, array("I", items)
+
+    def forget(self) -> None:
+        """The next refresh is the first one again."""
+        self._refreshed_at, self.items = None, ()
 
 
 def _always(*_: object) -> bool:

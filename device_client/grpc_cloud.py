@@ -2,11 +2,12 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from functools import partial
 from typing import Any, Final
 
+import numpy as np
 from google.protobuf.message import Message
 from grpc import aio
 
@@ -44,8 +45,8 @@ from shared_models.contract.federation import (
     settled_from_proto,
 )
 from shared_models.contract.overlay import Overlay, overlay_from_proto
-from shared_models.contract.ranking import Receipt
-from shared_models.contract.tensors import Float32Array, tensor_from_proto
+from shared_models.contract.ranking import RankedList, Receipt, Wanted
+from shared_models.contract.tensors import tensor_from_proto
 from shared_models.contract.traffic import (
     BUNDLE,
     CONTRIBUTE,
@@ -197,19 +198,20 @@ class GrpcCloud:
         return settled, receipt
 
     async def rank(
-        self, who: Identity, items: Sequence[int], candidates: Sequence[int], at: float
-    ) -> tuple[Float32Array, Receipt]:
-        """Ask for scores.
+        self, who: Identity, wanted: Wanted, events_seen: int, at: float
+    ) -> tuple[RankedList, Receipt]:
+        """Ask for scores, or for items with theirs.
 
         Raises:
             BadAsk: the cloud did not score each candidate.
         """
-        ask = self._next_ask(who, at, rank=Rank(items=items, candidates=candidates))
-        answer, receipt = await self._answer(who, ask, RANK)
+        rank = Rank(items=wanted.window, candidates=wanted.candidates, retrieve=wanted.retrieve)
+        answer, receipt = await self._answer(who, self._next_ask(who, at, rank=rank), RANK)
+        items = np.array(wanted.candidates or answer.scores.items, np.int64)
         scores = tensor_from_proto(answer.scores.values)
-        if scores.shape != (len(candidates),):
-            raise BadAsk(f"{len(candidates)} candidates came back as scores {scores.shape}")
-        return scores, receipt
+        if not len(items) or scores.shape != items.shape or not np.isfinite(scores).all():
+            raise BadAsk(f"{len(items)} items came back with scores {scores.shape}")
+        return RankedList(items, scores, events_seen), receipt
 
     async def events_stored(self, who: Identity) -> int:
         """The journal's count as the present session began; opens one where there is none."""

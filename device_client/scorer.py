@@ -12,7 +12,7 @@ from device_client.runtime import Graph, load_session
 from device_client.settings import DeviceSettings
 from shared_models.contract.bundle import TEST_VECTOR, Arrays, Bundle, same
 from shared_models.contract.errors import BundleRefused
-from shared_models.contract.features import PROFILE, encode_windows
+from shared_models.contract.features import PRIOR, PROFILE, encode_windows
 from shared_models.contract.overlay import Overlay
 from shared_models.contract.tensors import Float32Array, Int64Array
 
@@ -59,6 +59,7 @@ class Scorer:
         candidates: Int64Array,
         overlay: Overlay | None = None,
         profile: Sequence[int] = (),
+        prior: Float32Array | None = None,
     ) -> Float32Array:
         """Score ``candidates`` for one window.
 
@@ -67,6 +68,7 @@ class Scorer:
             candidates: int64 (C,); ids that the model does not know count as no item.
             overlay: slot values over the bundle's defaults.
             profile: value ids of the user's features, where the graph reads them.
+            prior: float32 (C,), logits of the cloud, where the graph reads them; None: none.
 
         Returns:
             float32 (C,), logits.
@@ -85,6 +87,9 @@ class Scorer:
         }
         if self._features.profile is not None:
             feeds[PROFILE] = self._features.encode_profile(profile)
+        if self._features.prior:
+            known = np.zeros(len(candidates), np.float32) if prior is None else prior
+            feeds[PRIOR] = known[None]
         scores: Float32Array = self._graph.run(_SCORES, feeds)[0]
         return scores
 
@@ -92,7 +97,7 @@ class Scorer:
         """What the bundle's controller says.
 
         Args:
-            output: ``change`` or ``gain``.
+            output: one of the graph's.
             now: items of the uplink's window, newest last.
             then: the same at the last refresh.
 

@@ -19,7 +19,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from device_client.allowance import LearningAllowance
 from device_client.controller import OUTPUTS
 from shared_models.contract.errors import BadSetting
-from shared_models.contract.manifest import Manifest, RefreshRule
+from shared_models.contract.manifest import Between, Manifest, RankingSpec, RefreshRule
 from shared_models.contract.settings import validated
 
 _NEVER = RefreshRule()
@@ -54,6 +54,9 @@ class DeviceSettings(BaseSettings):
     )
     refresh: RefreshRule | None = Field(
         None, description="Over the manifest's rule; what it leaves out stays the manifest's."
+    )
+    between: Between | None = Field(
+        None, description="Over what the manifest does with the cloud's list until the next one."
     )
     uplink_lag: NonNegativeInt = Field(
         0,
@@ -96,15 +99,26 @@ class DeviceSettings(BaseSettings):
     def rule(self, manifest: Manifest) -> RefreshRule:
         """When devices of a bundle refresh: the manifest's word, field by field under ours.
 
-        Without slots, or with neither an uplink nor values to share, there is nothing to ask for.
-
         Raises:
             BadSetting: a rule that reads a controller, and the bundle has none.
         """
-        if not manifest.slots or (manifest.uplink is None and not manifest.shares):
+        if not manifest.asks:
             return _NEVER
         ours = self.refresh.model_dump(exclude_unset=True) if self.refresh else {}
         return _calibrated(manifest.refresh.model_copy(update=ours), manifest)
+
+    def ranking(self, manifest: Manifest) -> RankingSpec | None:
+        """What devices of a bundle do with what the cloud ranked: the manifest's word under ours.
+
+        Raises:
+            BadSetting: its controller is to choose, and the bundle has none.
+        """
+        spec = manifest.ranking
+        if spec is None or self.between is None:
+            return spec
+        if self.between == "controller" and manifest.controller is None:
+            raise BadSetting("device.between", "this bundle has no controller that could choose")
+        return spec.model_copy(update={"between": self.between})
 
     def memory(self, manifest: Manifest) -> int:
         """Newest items that a device must remember for the scorer, the uplink and learning."""

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from shared_models.contract.features import FeatureSpec
-from shared_models.contract.manifest import MemorySpec, RefreshRule, UplinkSpec
+from shared_models.contract.manifest import MemorySpec, RankingSpec, RefreshRule, UplinkSpec
 
 TrunkName = Literal["sasrec", "gru4rec", "din", "pool"]
 
@@ -94,6 +94,11 @@ class MethodConfig(BaseModel):
     @property
     def uplink(self) -> UplinkSpec | None:
         """What a refresh sends up."""
+        return None
+
+    @property
+    def ranking(self) -> RankingSpec | None:
+        """How the cloud ranks for devices, where it does."""
         return None
 
     @property

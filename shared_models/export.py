@@ -17,11 +17,12 @@ from shared_models.contract.bundle import (
     same,
 )
 from shared_models.contract.errors import BundleRefused
-from shared_models.contract.features import PROFILE, FieldSpec
+from shared_models.contract.features import PRIOR, PROFILE, FeatureSpec
 from shared_models.contract.tensors import Float32Array, TensorSpec
 from shared_models.control import Calibrate
 from shared_models.graphs import PROBES, probe, to_onnx
 from shared_models.method import (
+    ControllerExport,
     Controls,
     EncoderExport,
     LearnerExport,
@@ -38,6 +39,7 @@ _SIZES: Final = {
     "event_ids": {0: "batch", 1: "length"},
     "candidate_ids": {0: "batch", 1: "choice"},
     PROFILE: {0: "batch"},
+    PRIOR: {0: "batch", 1: "choice"},
 }
 
 
@@ -69,12 +71,11 @@ def compile_bundle(
         **({CONTROLLER_FILE: _controller(controller, method)} if controller else {}),
         **({ENCODER_FILE: _encoder(exported.encoder, method)} if exported.encoder else {}),
     }
-    profile = method.config.device_features.profile
     graphs = {
-        "scorer": _ports(SCORER_FILE, specs, profile),
+        "scorer": _ports(SCORER_FILE, specs, method.config.device_features),
         **({"encoder": encoding.ports(ENCODER_FILE, exported.encoder)} if exported.encoder else {}),
         **({"grad": gradient.ports(GRAD_FILE, specs)} if learner else {}),
-        **({"controller": control.ports(CONTROLLER_FILE)} if controller else {}),
+        **({"controller": control.ports(CONTROLLER_FILE, controller)} if controller else {}),
     }
     manifest = {
         "method": method.name,
@@ -85,7 +86,8 @@ def compile_bundle(
         "slots": [spec.model_dump() for spec in specs],
         "refresh": method.config.refresh.model_dump(),
         "uplink": method.config.uplink and method.config.uplink.model_dump(),
-        "controller": controller and {"calibration": calibrate(controller)},
+        "ranking": method.config.ranking and method.config.ranking.model_dump(),
+        "controller": controller and {"calibration": calibrate(controller.controller)},
         "learning": learner and learner.spec.model_dump(),
         "groups": _groups(exported),
         "memory": method.config.memory and method.config.memory.model_dump(),
@@ -108,6 +110,8 @@ def proved_scorer(exported: ScorerExport, method: Method) -> bytes:
     example = {"event_ids": events, "candidate_ids": torch.ones(2, 3, dtype=torch.int64)}
     if features.profile:
         example[PROFILE] = torch.ones(2, features.profile.most, dtype=torch.int64)
+    if features.prior:
+        example[PRIOR] = torch.ones(2, 3)
     slots = {name: value.detach() for name, value in exported.slots.items()}
     sizes = {name: _SIZES[name] for name in example}
     graph = to_onnx(exported.scorer, example, slots, ["scores"], sizes)
@@ -123,8 +127,7 @@ def prove(graph: bytes, exported: ScorerExport, method: Method) -> None:
     """
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
     inputs = {port.name for port in session.get_inputs()}
-    profile = {PROFILE} if method.config.device_features.profile else set()
-    wanted = {"event_ids", "candidate_ids", *profile, *exported.slots}
+    wanted = {port.name for port in _inputs(method.config.device_features)} | {*exported.slots}
     if inputs != wanted:
         raise BundleRefused(f"the graph reads {sorted(inputs)}, not {sorted(wanted)}")
     for size in PROBES:
@@ -141,7 +144,7 @@ def _learning_files(
     return {GRAD_FILE: graph, LEARNING_VECTOR: arrays_to_bytes(vector)}
 
 
-def _controller(controller: nn.Module, method: Method) -> bytes:
+def _controller(controller: ControllerExport, method: Method) -> bytes:
     uplink = method.config.uplink
     return control.proved_controller(
         controller, method.config.features.items, uplink.items if uplink else 1
@@ -175,17 +178,20 @@ def _groups(exported: ScorerExport) -> dict[str, Any] | None:
     return {"count": len(exported.groups), "slots": tuple(exported.groups[0])}
 
 
-def _ports(file: str, slots: Sequence[TensorSpec], profile: FieldSpec | None) -> dict[str, Any]:
-    about = (
-        [TensorSpec(name=PROFILE, dtype="int64", shape=("batch", profile.most))] if profile else []
-    )
+def _inputs(features: FeatureSpec) -> list[TensorSpec]:
+    """What the scorer reads beside slots."""
+    about, choice = features.profile, ("batch", "choice")
+    return [
+        TensorSpec(name="event_ids", dtype="int64", shape=("batch", "length")),
+        TensorSpec(name="candidate_ids", dtype="int64", shape=choice),
+        *([TensorSpec(name=PROFILE, dtype="int64", shape=("batch", about.most))] if about else []),
+        *([TensorSpec(name=PRIOR, shape=choice)] if features.prior else []),
+    ]
+
+
+def _ports(file: str, slots: Sequence[TensorSpec], features: FeatureSpec) -> dict[str, Any]:
     return {
         "file": file,
-        "inputs": [
-            TensorSpec(name="event_ids", dtype="int64", shape=("batch", "length")),
-            TensorSpec(name="candidate_ids", dtype="int64", shape=("batch", "choice")),
-            *about,
-            *slots,
-        ],
+        "inputs": [*_inputs(features), *slots],
         "outputs": [TensorSpec(name="scores", shape=("batch", "choice"))],
     }

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from shared_models.contract.errors import BundleRefused
-from shared_models.contract.features import PROFILE, FeatureSpec
+from shared_models.contract.features import PRIOR, PROFILE, FeatureSpec
 
 OPSET: Final = 20
 PROBES: Final = ((1, 10, 0, 5), (1, 10, 10, 100), (3, 7, 4, 7), (8, 13, 13, 1))
@@ -97,6 +97,7 @@ def probe(
         "event_ids": events,
         "candidate_ids": rng.integers(1, features.items + 1, (rows, choice)),
         **({PROFILE: rng.integers(0, profile.values + 1, (rows, profile.most))} if profile else {}),
+        **({PRIOR: rng.normal(0, 3, (rows, choice)).astype(np.float32)} if features.prior else {}),
         **{n: v + 0.1 * rng.standard_normal(v.shape, np.float32) for n, v in defaults.items()},
     }
 

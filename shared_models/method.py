@@ -29,9 +29,11 @@ from shared_models.contract.tensors import Float32Array, Int64Array
 # Shapes: B rows (a positive beside its negatives, or an exposure), H history, C candidates,
 # M value ids, W neighbours, L events of each, D width.
 
-Rows = Literal["targets", "sequences"]
-"""What a training batch holds: single targets with the history before each, or behaviour as it
-went on, H + 1 items of one user in a row, in which every item is the target of those before."""
+Rows = Literal["targets", "sequences", "sessions"]
+"""What a training batch holds: single targets with the history before each; behaviour as it went
+on, H + 1 items of one user in a row, in which every item is the target of those before; or moments
+inside sessions of the validation part, from which no other stage has learned, H items until a few
+exposures later."""
 
 
 class Task(StrEnum):
@@ -66,6 +68,8 @@ class Batch:
         profile_BM: int64 value ids of the users' features, where the method reads them.
         others_BWL: int64 items of W neighbours, as ``history_BH``, where the method reads them.
         groups_B: int64 groups of the users, from 1 on, where the method knows some.
+        since_B: in rows of sessions, int64 events of the session before now, at least 1.
+        left_B: in rows of sessions, int64 items at the history's end that come after now.
     """
 
     history_BH: Tensor
@@ -74,6 +78,8 @@ class Batch:
     profile_BM: Tensor | None = None
     others_BWL: Tensor | None = None
     groups_B: Tensor | None = None
+    since_B: Tensor | None = None
+    left_B: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +93,7 @@ class Stage:
         scores: validation scores (B, C), with staleness drawn as in service.
         epochs: most epochs, where fewer than the recipe's suffice.
         rows: what the loss reads.
+        ahead: in rows of sessions, most exposures from now on.
         start: told of some training rows before the first step: what begins where the data are.
         slow: those of the parameters that it moves at a tenth of the rate.
     """
@@ -97,6 +104,7 @@ class Stage:
     scores: Callable[[nn.Module, Batch, torch.Generator], Tensor]
     epochs: int | None = None
     rows: Rows = "targets"
+    ahead: int = 1
     start: Callable[[nn.Module, Batch], None] | None = None
     slow: Callable[[nn.Module], Iterable[nn.Parameter]] | None = None
 
@@ -230,16 +238,27 @@ class Remembers(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class ControllerExport:
+    """What tells devices when to ask.
+
+    Attributes:
+        controller: module ``(event_ids_BG, refreshed_ids_BG) -> (change_B, gain_B, ...)``. It
+            compares the uplink's window now with that of the last refresh: how far behaviour moved,
+            and what a refresh is expected to bring.
+        more: names and widths of what it returns beside them; 0 where that is a number a row.
+    """
+
+    controller: nn.Module
+    more: Mapping[str, int] = field(default_factory=dict)
+
+
 @runtime_checkable
 class Controls(Protocol):
     """A method that can tell devices when a refresh is worth its bytes."""
 
-    def controller(self, model: nn.Module) -> nn.Module | None:
-        """A module ``(event_ids_BG, refreshed_ids_BG) -> (change_B, gain_B)``; None: none.
-
-        It compares the uplink's window now with that of the last refresh: how far behaviour moved,
-        and by how much a refresh is expected to lower the loss.
-        """
+    def controller(self, model: nn.Module) -> ControllerExport | None:
+        """What devices ask whether to ask; None: nothing."""
         ...
 
 
@@ -258,16 +277,4 @@ class RanksInCloud(Protocol):
 
     def rank(self, model: nn.Module, windows: Int64Array, candidates: Int64Array) -> Float32Array:
         """Logits float32 (B, C) for windows int64 (B, T), right-padded, and candidates (B, C)."""
-        ...
-
-
-@runtime_checkable
-class FallsBack(Protocol):
-    """A method whose devices ask the cloud to rank, and have another model for when it is away.
-
-    `Method.score` is then the cloud's, and `Method.export` is of this one.
-    """
-
-    def fallback(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Logits (B, C) of a device by itself."""
         ...

@@ -21,6 +21,7 @@ PRESETS: Final[Mapping[str, str]] = {
     "whole-model": "duet[duet.delivery=model]",
     "generator-on-device": "duet[duet.delivery=generator]",
     "capacity-control": "additive",
+    "cloud-only": "base[base.ranked=cloud]",
     "pnn": "cigar[cigar.exchange=false,cigar.prototypes=false]",
     "wo-pn": "cigar[cigar.prototypes=false]",
     "wo-cdgnn": "cigar[cigar.exchange=false]",

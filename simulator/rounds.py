@@ -135,6 +135,7 @@ class Orders:
             at=log.at[moment],
             candidates=b"" if self._rules.whole_catalogue else candidates.astype("<i4").tobytes(),
             outcome=candidates[log.labels[rows]],
+            begins=log.begins[moment],
         )
 
     def _rows(self, moment: int) -> slice:

@@ -47,8 +47,10 @@ class ReplaySettings(_Settings):
     """How the test part of the log is played."""
 
     round_events: Count = Field(2000, description="Moments in a round of virtual time.")
-    candidates: Literal["shortlist-100", "full"] = Field(
-        "shortlist-100", description="The true item and 99 never-touched ones, or the catalogue."
+    candidates: Literal["shortlist-100", "session-100", "full"] = Field(
+        "shortlist-100",
+        description="The true item and 99 never-touched ones; what the session takes and "
+        "never-touched ones, for a whole session; or the catalogue.",
     )
     retrain: Count | None = Field(
         None,

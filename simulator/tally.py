@@ -27,13 +27,21 @@ SOURCES: Final[dict[int, str]] = {
     simulation_pb2.SOURCE_STALE_OVERLAY: Source.STALE_OVERLAY.value,
     simulation_pb2.SOURCE_CLOUD: Source.CLOUD.value,
     simulation_pb2.SOURCE_LEARNED_WEIGHTS: Source.LEARNED_WEIGHTS.value,
+    simulation_pb2.SOURCE_LIST: Source.LIST.value,
+    simulation_pb2.SOURCE_RERANKED: Source.RERANKED.value,
 }
 DECISIONS: Final[dict[int, str]] = {
     simulation_pb2.DECISION_SCORE: Decision.SCORE.value,
     simulation_pb2.DECISION_REFRESH: Decision.REFRESH.value,
     simulation_pb2.DECISION_ASK_CLOUD: Decision.ASK_CLOUD.value,
+    simulation_pb2.DECISION_KEEP: Decision.KEEP.value,
 }
-WITH_OVERLAY: Final = (simulation_pb2.SOURCE_OVERLAY, simulation_pb2.SOURCE_STALE_OVERLAY)
+WITH_AGE: Final = (
+    simulation_pb2.SOURCE_OVERLAY,
+    simulation_pb2.SOURCE_STALE_OVERLAY,
+    simulation_pb2.SOURCE_LIST,
+    simulation_pb2.SOURCE_RERANKED,
+)
 
 
 def taken_ranks(ranked: Ranked) -> Float64Array:
@@ -155,11 +163,11 @@ class Tally:
         ends = np.cumsum(evaluated.sizes_M)[:-1]
         scores = np.split(evaluated.scores_S, ends)
         taken = [np.flatnonzero(labels) for labels in np.split(evaluated.labels_S, ends)]
-        with_overlay = pl.col("source").is_in(WITH_OVERLAY)
+        has_age = pl.col("source").is_in(WITH_AGE)
         return facts.with_columns(
             pl.col("source").replace_strict(SOURCES, default=None, return_dtype=pl.String),
             pl.col("decision").replace_strict(DECISIONS, default=None, return_dtype=pl.String),
-            pl.when(with_overlay).then("overlay_age"),
+            pl.when(has_age).then("overlay_age"),
             pl.Series("scores", scores, dtype=pl.List(pl.Float32)),
             pl.Series("taken", taken, dtype=pl.List(pl.Int32)),
             # Lists of one length come out as arrays; a reader should not meet both.

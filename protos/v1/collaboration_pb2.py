@@ -25,15 +25,15 @@ _sym_db = _symbol_database.Default()
 from protos.v1 import tensor_pb2 as protos_dot_v1_dot_tensor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dprotos/v1/collaboration.proto\x12\tprotos.v1\x1a\x16protos/v1/tensor.proto\"\x9c\x02\n\x03\x41sk\x12\x0b\n\x03seq\x18\x01 \x01(\x04\x12\n\n\x02\x61t\x18\x02 \x01(\x01\x12\r\n\x05round\x18\x03 \x01(\r\x12!\n\x05hello\x18\x04 \x01(\x0b\x32\x10.protos.v1.HelloH\x00\x12%\n\x07refresh\x18\x05 \x01(\x0b\x32\x12.protos.v1.RefreshH\x00\x12\x1f\n\x04rank\x18\x06 \x01(\x0b\x32\x0f.protos.v1.RankH\x00\x12#\n\x06upload\x18\x07 \x01(\x0b\x32\x11.protos.v1.UploadH\x00\x12(\n\x05group\x18\x08 \x01(\x0b\x32\x17.protos.v1.GroupRequestH\x00\x12+\n\ncontribute\x18\t \x01(\x0b\x32\x15.protos.v1.ContributeH\x00\x42\x06\n\x04\x62ody\"7\n\x05Hello\x12\x0c\n\x04user\x18\x01 \x01(\r\x12\x11\n\tbundle_id\x18\x02 \x01(\t\x12\r\n\x05waits\x18\x03 \x01(\x08\"u\n\x07Refresh\x12\r\n\x05items\x18\x01 \x03(\r\x12\x13\n\x0b\x65vents_seen\x18\x02 \x01(\x04\x12\"\n\x07outputs\x18\x03 \x03(\x0b\x32\x11.protos.v1.Tensor\x12\"\n\x07pending\x18\x04 \x01(\x0b\x32\x11.protos.v1.Upload\":\n\x0cGroupRequest\x12\x0e\n\x06number\x18\x01 \x01(\r\x12\x11\n\x04have\x18\x02 \x01(\x04H\x00\x88\x01\x01\x42\x07\n\x05_have\"s\n\nContribute\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\r\n\x05group\x18\x02 \x01(\r\x12\x0f\n\x07version\x18\x03 \x01(\x04\x12\x10\n\x08\x65xamples\x18\x04 \x01(\r\x12!\n\x06\x64\x65ltas\x18\x05 \x03(\x0b\x32\x11.protos.v1.Tensor\")\n\x04Rank\x12\r\n\x05items\x18\x01 \x03(\r\x12\x12\n\ncandidates\x18\x02 \x03(\r\"5\n\x06Upload\x12\r\n\x05\x66irst\x18\x01 \x01(\x04\x12\r\n\x05items\x18\x02 \x03(\r\x12\r\n\x05times\x18\x03 \x03(\x01\"\x85\x02\n\x06\x41nswer\x12\x0b\n\x03seq\x18\x01 \x01(\x04\x12\x1f\n\x05\x66\x61ult\x18\x02 \x01(\x0b\x32\x10.protos.v1.Fault\x12%\n\x07welcome\x18\x03 \x01(\x0b\x32\x12.protos.v1.WelcomeH\x00\x12%\n\x07overlay\x18\x04 \x01(\x0b\x32\x12.protos.v1.OverlayH\x00\x12#\n\x06scores\x18\x05 \x01(\x0b\x32\x11.protos.v1.ScoresH\x00\x12#\n\x06stored\x18\x06 \x01(\x0b\x32\x11.protos.v1.StoredH\x00\x12-\n\x0b\x63ontributed\x18\x07 \x01(\x0b\x32\x16.protos.v1.ContributedH\x00\x42\x06\n\x04\x62ody\">\n\x05\x46\x61ult\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x16\n\x0eretry_after_ms\x18\x03 \x01(\r\">\n\x07Welcome\x12\x15\n\revents_stored\x18\x01 \x01(\x04\x12\x1c\n\x14\x63ontributions_stored\x18\x02 \x01(\x04\"h\n\x07Overlay\x12 \n\x05slots\x18\x02 \x03(\x0b\x32\x11.protos.v1.Tensor\x12\r\n\x05group\x18\x03 \x01(\r\x12\x15\n\revents_stored\x18\x04 \x01(\x04\x12\x0f\n\x07version\x18\x05 \x01(\x04J\x04\x08\x01\x10\x02\"+\n\x06Scores\x12!\n\x06values\x18\x01 \x01(\x0b\x32\x11.protos.v1.Tensor\"\x1f\n\x06Stored\x12\x15\n\revents_stored\x18\x01 \x01(\x04\"`\n\x0b\x43ontributed\x12#\n\x07outcome\x18\x01 \x01(\x0e\x32\x12.protos.v1.Outcome\x12\x1c\n\x14\x63ontributions_stored\x18\x02 \x01(\x04\x12\x0e\n\x06reason\x18\x03 \x01(\t\"9\n\rBundleRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04have\x18\x02 \x01(\t\x12\x0e\n\x06offset\x18\x03 \x01(\x04\"4\n\x05\x43hunk\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\r\n\x05total\x18\x03 \x01(\x04\"!\n\x0fReleasesRequest\x12\x0e\n\x06method\x18\x01 \x01(\t\",\n\x07Release\x12\x0e\n\x06method\x18\x01 \x01(\t\x12\x11\n\tbundle_id\x18\x02 \x01(\t*w\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x14\n\x10OUTCOME_ACCEPTED\x10\x01\x12\x15\n\x11OUTCOME_DUPLICATE\x10\x02\x12\x11\n\rOUTCOME_STALE\x10\x03\x12\x13\n\x0fOUTCOME_REFUSED\x10\x04\x32\xc1\x01\n\rCollaboration\x12\x30\n\x07Session\x12\x0e.protos.v1.Ask\x1a\x11.protos.v1.Answer(\x01\x30\x01\x12;\n\x0b\x46\x65tchBundle\x12\x18.protos.v1.BundleRequest\x1a\x10.protos.v1.Chunk0\x01\x12\x41\n\rWatchReleases\x12\x1a.protos.v1.ReleasesRequest\x1a\x12.protos.v1.Release0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dprotos/v1/collaboration.proto\x12\tprotos.v1\x1a\x16protos/v1/tensor.proto\"\x9c\x02\n\x03\x41sk\x12\x0b\n\x03seq\x18\x01 \x01(\x04\x12\n\n\x02\x61t\x18\x02 \x01(\x01\x12\r\n\x05round\x18\x03 \x01(\r\x12!\n\x05hello\x18\x04 \x01(\x0b\x32\x10.protos.v1.HelloH\x00\x12%\n\x07refresh\x18\x05 \x01(\x0b\x32\x12.protos.v1.RefreshH\x00\x12\x1f\n\x04rank\x18\x06 \x01(\x0b\x32\x0f.protos.v1.RankH\x00\x12#\n\x06upload\x18\x07 \x01(\x0b\x32\x11.protos.v1.UploadH\x00\x12(\n\x05group\x18\x08 \x01(\x0b\x32\x17.protos.v1.GroupRequestH\x00\x12+\n\ncontribute\x18\t \x01(\x0b\x32\x15.protos.v1.ContributeH\x00\x42\x06\n\x04\x62ody\"7\n\x05Hello\x12\x0c\n\x04user\x18\x01 \x01(\r\x12\x11\n\tbundle_id\x18\x02 \x01(\t\x12\r\n\x05waits\x18\x03 \x01(\x08\"u\n\x07Refresh\x12\r\n\x05items\x18\x01 \x03(\r\x12\x13\n\x0b\x65vents_seen\x18\x02 \x01(\x04\x12\"\n\x07outputs\x18\x03 \x03(\x0b\x32\x11.protos.v1.Tensor\x12\"\n\x07pending\x18\x04 \x01(\x0b\x32\x11.protos.v1.Upload\":\n\x0cGroupRequest\x12\x0e\n\x06number\x18\x01 \x01(\r\x12\x11\n\x04have\x18\x02 \x01(\x04H\x00\x88\x01\x01\x42\x07\n\x05_have\"s\n\nContribute\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\r\n\x05group\x18\x02 \x01(\r\x12\x0f\n\x07version\x18\x03 \x01(\x04\x12\x10\n\x08\x65xamples\x18\x04 \x01(\r\x12!\n\x06\x64\x65ltas\x18\x05 \x03(\x0b\x32\x11.protos.v1.Tensor\";\n\x04Rank\x12\r\n\x05items\x18\x01 \x03(\r\x12\x12\n\ncandidates\x18\x02 \x03(\r\x12\x10\n\x08retrieve\x18\x03 \x01(\r\"5\n\x06Upload\x12\r\n\x05\x66irst\x18\x01 \x01(\x04\x12\r\n\x05items\x18\x02 \x03(\r\x12\r\n\x05times\x18\x03 \x03(\x01\"\x85\x02\n\x06\x41nswer\x12\x0b\n\x03seq\x18\x01 \x01(\x04\x12\x1f\n\x05\x66\x61ult\x18\x02 \x01(\x0b\x32\x10.protos.v1.Fault\x12%\n\x07welcome\x18\x03 \x01(\x0b\x32\x12.protos.v1.WelcomeH\x00\x12%\n\x07overlay\x18\x04 \x01(\x0b\x32\x12.protos.v1.OverlayH\x00\x12#\n\x06scores\x18\x05 \x01(\x0b\x32\x11.protos.v1.ScoresH\x00\x12#\n\x06stored\x18\x06 \x01(\x0b\x32\x11.protos.v1.StoredH\x00\x12-\n\x0b\x63ontributed\x18\x07 \x01(\x0b\x32\x16.protos.v1.ContributedH\x00\x42\x06\n\x04\x62ody\">\n\x05\x46\x61ult\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x16\n\x0eretry_after_ms\x18\x03 \x01(\r\">\n\x07Welcome\x12\x15\n\revents_stored\x18\x01 \x01(\x04\x12\x1c\n\x14\x63ontributions_stored\x18\x02 \x01(\x04\"h\n\x07Overlay\x12 \n\x05slots\x18\x02 \x03(\x0b\x32\x11.protos.v1.Tensor\x12\r\n\x05group\x18\x03 \x01(\r\x12\x15\n\revents_stored\x18\x04 \x01(\x04\x12\x0f\n\x07version\x18\x05 \x01(\x04J\x04\x08\x01\x10\x02\":\n\x06Scores\x12!\n\x06values\x18\x01 \x01(\x0b\x32\x11.protos.v1.Tensor\x12\r\n\x05items\x18\x02 \x03(\r\"\x1f\n\x06Stored\x12\x15\n\revents_stored\x18\x01 \x01(\x04\"`\n\x0b\x43ontributed\x12#\n\x07outcome\x18\x01 \x01(\x0e\x32\x12.protos.v1.Outcome\x12\x1c\n\x14\x63ontributions_stored\x18\x02 \x01(\x04\x12\x0e\n\x06reason\x18\x03 \x01(\t\"9\n\rBundleRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04have\x18\x02 \x01(\t\x12\x0e\n\x06offset\x18\x03 \x01(\x04\"4\n\x05\x43hunk\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\r\n\x05total\x18\x03 \x01(\x04\"!\n\x0fReleasesRequest\x12\x0e\n\x06method\x18\x01 \x01(\t\",\n\x07Release\x12\x0e\n\x06method\x18\x01 \x01(\t\x12\x11\n\tbundle_id\x18\x02 \x01(\t*w\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x14\n\x10OUTCOME_ACCEPTED\x10\x01\x12\x15\n\x11OUTCOME_DUPLICATE\x10\x02\x12\x11\n\rOUTCOME_STALE\x10\x03\x12\x13\n\x0fOUTCOME_REFUSED\x10\x04\x32\xc1\x01\n\rCollaboration\x12\x30\n\x07Session\x12\x0e.protos.v1.Ask\x1a\x11.protos.v1.Answer(\x01\x30\x01\x12;\n\x0b\x46\x65tchBundle\x12\x18.protos.v1.BundleRequest\x1a\x10.protos.v1.Chunk0\x01\x12\x41\n\rWatchReleases\x12\x1a.protos.v1.ReleasesRequest\x1a\x12.protos.v1.Release0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.v1.collaboration_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_OUTCOME']._serialized_start=1674
-  _globals['_OUTCOME']._serialized_end=1793
+  _globals['_OUTCOME']._serialized_start=1707
+  _globals['_OUTCOME']._serialized_end=1826
   _globals['_ASK']._serialized_start=69
   _globals['_ASK']._serialized_end=353
   _globals['_HELLO']._serialized_start=355
@@ -45,31 +45,31 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CONTRIBUTE']._serialized_start=591
   _globals['_CONTRIBUTE']._serialized_end=706
   _globals['_RANK']._serialized_start=708
-  _globals['_RANK']._serialized_end=749
-  _globals['_UPLOAD']._serialized_start=751
-  _globals['_UPLOAD']._serialized_end=804
-  _globals['_ANSWER']._serialized_start=807
-  _globals['_ANSWER']._serialized_end=1068
-  _globals['_FAULT']._serialized_start=1070
-  _globals['_FAULT']._serialized_end=1132
-  _globals['_WELCOME']._serialized_start=1134
-  _globals['_WELCOME']._serialized_end=1196
-  _globals['_OVERLAY']._serialized_start=1198
-  _globals['_OVERLAY']._serialized_end=1302
-  _globals['_SCORES']._serialized_start=1304
-  _globals['_SCORES']._serialized_end=1347
-  _globals['_STORED']._serialized_start=1349
-  _globals['_STORED']._serialized_end=1380
-  _globals['_CONTRIBUTED']._serialized_start=1382
-  _globals['_CONTRIBUTED']._serialized_end=1478
-  _globals['_BUNDLEREQUEST']._serialized_start=1480
-  _globals['_BUNDLEREQUEST']._serialized_end=1537
-  _globals['_CHUNK']._serialized_start=1539
-  _globals['_CHUNK']._serialized_end=1591
-  _globals['_RELEASESREQUEST']._serialized_start=1593
-  _globals['_RELEASESREQUEST']._serialized_end=1626
-  _globals['_RELEASE']._serialized_start=1628
-  _globals['_RELEASE']._serialized_end=1672
-  _globals['_COLLABORATION']._serialized_start=1796
-  _globals['_COLLABORATION']._serialized_end=1989
+  _globals['_RANK']._serialized_end=767
+  _globals['_UPLOAD']._serialized_start=769
+  _globals['_UPLOAD']._serialized_end=822
+  _globals['_ANSWER']._serialized_start=825
+  _globals['_ANSWER']._serialized_end=1086
+  _globals['_FAULT']._serialized_start=1088
+  _globals['_FAULT']._serialized_end=1150
+  _globals['_WELCOME']._serialized_start=1152
+  _globals['_WELCOME']._serialized_end=1214
+  _globals['_OVERLAY']._serialized_start=1216
+  _globals['_OVERLAY']._serialized_end=1320
+  _globals['_SCORES']._serialized_start=1322
+  _globals['_SCORES']._serialized_end=1380
+  _globals['_STORED']._serialized_start=1382
+  _globals['_STORED']._serialized_end=1413
+  _globals['_CONTRIBUTED']._serialized_start=1415
+  _globals['_CONTRIBUTED']._serialized_end=1511
+  _globals['_BUNDLEREQUEST']._serialized_start=1513
+  _globals['_BUNDLEREQUEST']._serialized_end=1570
+  _globals['_CHUNK']._serialized_start=1572
+  _globals['_CHUNK']._serialized_end=1624
+  _globals['_RELEASESREQUEST']._serialized_start=1626
+  _globals['_RELEASESREQUEST']._serialized_end=1659
+  _globals['_RELEASE']._serialized_start=1661
+  _globals['_RELEASE']._serialized_end=1705
+  _globals['_COLLABORATION']._serialized_start=1829
+  _globals['_COLLABORATION']._serialized_end=2022
 # @@protoc_insertion_point(module_scope)

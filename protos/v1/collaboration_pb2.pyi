@@ -260,29 +260,33 @@ Global___Contribute: _TypeAlias = Contribute  # noqa: Y015
 
 @_typing.final
 class Rank(_message.Message):
-    """Asks the cloud to score candidates."""
+    """Asks the cloud to rank candidates, or to retrieve some."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     ITEMS_FIELD_NUMBER: _builtins.int
     CANDIDATES_FIELD_NUMBER: _builtins.int
+    RETRIEVE_FIELD_NUMBER: _builtins.int
+    retrieve: _builtins.int
+    """How many of the whole catalogue's best are wanted, where there are no candidates."""
     @_builtins.property
     def items(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Newest last: the user's recent items."""
 
     @_builtins.property
     def candidates(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Items to score."""
+        """Items to score; none where the cloud is to find some."""
 
     def __init__(
         self,
         *,
         items: _abc.Iterable[_builtins.int] | None = ...,
         candidates: _abc.Iterable[_builtins.int] | None = ...,
+        retrieve: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidates", b"candidates", "items", b"items"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidates", b"candidates", "items", b"items", "retrieve", b"retrieve"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -481,18 +485,24 @@ class Scores(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     VALUES_FIELD_NUMBER: _builtins.int
+    ITEMS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def values(self) -> _tensor_pb2.Tensor:
-        """One logit for each candidate."""
+        """One logit for each candidate, in their order; or for each of `items`."""
+
+    @_builtins.property
+    def items(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """What was retrieved, best first; empty where there were candidates."""
 
     def __init__(
         self,
         *,
         values: _tensor_pb2.Tensor | None = ...,
+        items: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["values", b"values"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["values", b"values"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "values", b"values"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

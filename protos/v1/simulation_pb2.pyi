@@ -33,6 +33,8 @@ class _DecisionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Decision.Val
     """Ask for slot values, then rank locally."""
     DECISION_ASK_CLOUD: _Decision.ValueType  # 3
     """Let the cloud rank."""
+    DECISION_KEEP: _Decision.ValueType  # 4
+    """Show what the cloud ranked before, as it did."""
 
 class Decision(_Decision, metaclass=_DecisionEnumTypeWrapper):
     """What a device does at a moment."""
@@ -45,6 +47,8 @@ DECISION_REFRESH: Decision.ValueType  # 2
 """Ask for slot values, then rank locally."""
 DECISION_ASK_CLOUD: Decision.ValueType  # 3
 """Let the cloud rank."""
+DECISION_KEEP: Decision.ValueType  # 4
+"""Show what the cloud ranked before, as it did."""
 Global___Decision: _TypeAlias = Decision  # noqa: Y015
 
 class _Source:
@@ -65,6 +69,10 @@ class _SourceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Source.ValueTy
     """The cloud ranked."""
     SOURCE_LEARNED_WEIGHTS: _Source.ValueType  # 5
     """Slot values that the device learned by itself."""
+    SOURCE_LIST: _Source.ValueType  # 6
+    """What the cloud ranked before."""
+    SOURCE_RERANKED: _Source.ValueType  # 7
+    """The same, scored anew by the device."""
 
 class Source(_Source, metaclass=_SourceEnumTypeWrapper):
     """What a ranking was made with."""
@@ -81,6 +89,10 @@ SOURCE_CLOUD: Source.ValueType  # 4
 """The cloud ranked."""
 SOURCE_LEARNED_WEIGHTS: Source.ValueType  # 5
 """Slot values that the device learned by itself."""
+SOURCE_LIST: Source.ValueType  # 6
+"""What the cloud ranked before."""
+SOURCE_RERANKED: Source.ValueType  # 7
+"""The same, scored anew by the device."""
 Global___Source: _TypeAlias = Source  # noqa: Y015
 
 @_typing.final
@@ -683,6 +695,7 @@ class Moment(_message.Message):
     CANDIDATES_FIELD_NUMBER: _builtins.int
     OUTCOME_FIELD_NUMBER: _builtins.int
     BEHAVIOUR_ONLY_FIELD_NUMBER: _builtins.int
+    BEGINS_FIELD_NUMBER: _builtins.int
     index: _builtins.int
     """Index in the round; of mere behaviour 0."""
     user: _builtins.int
@@ -693,6 +706,8 @@ class Moment(_message.Message):
     """Little-endian int32 item ids in shuffled order; empty: the full catalogue."""
     behaviour_only: _builtins.bool
     """Nothing was shown: the device does not rank and is told the outcome at once."""
+    begins: _builtins.bool
+    """A session of the user begins."""
     @_builtins.property
     def outcome(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """What the user took, revealed to the device only after it ranked."""
@@ -706,10 +721,11 @@ class Moment(_message.Message):
         candidates: _builtins.bytes = ...,
         outcome: _abc.Iterable[_builtins.int] | None = ...,
         behaviour_only: _builtins.bool = ...,
+        begins: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "behaviour_only", b"behaviour_only", "candidates", b"candidates", "index", b"index", "outcome", b"outcome", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "begins", b"begins", "behaviour_only", b"behaviour_only", "candidates", b"candidates", "index", b"index", "outcome", b"outcome", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -12,6 +12,8 @@ from shared_models.contract.tensors import Int64Array
 
 PROFILE: Final = "profile"
 """Name of the graphs' input for the user's features."""
+PRIOR: Final = "prior"
+"""Name of the graphs' input for what the cloud thinks of the candidates."""
 
 
 class FieldSpec(BaseModel):
@@ -46,6 +48,9 @@ class FeatureSpec(BaseModel):
     item_fields: FieldSpec | None = Field(None, description="Of items, inside the graphs.")
     profile: FieldSpec | None = Field(
         None, description="Of the user: graphs also read ``profile`` int64 (B, M)."
+    )
+    prior: bool = Field(
+        False, description="Graphs also read ``prior`` float32 (B, C), the cloud's logits; 0: none."
     )
 
     def encode_window(self, items: Sequence[int]) -> Int64Array:

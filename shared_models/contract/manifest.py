@@ -21,7 +21,10 @@ from shared_models.contract.errors import BundleCorrupt, BundleIncompatible
 from shared_models.contract.features import FeatureSpec
 from shared_models.contract.tensors import TensorSpec
 
-FORMAT: Final = 4
+FORMAT: Final = 5
+
+
+Between = Literal["keep", "rerank", "controller"]
 
 
 class _Data(BaseModel):
@@ -157,6 +160,22 @@ class GroupSpec(_Data):
     slots: tuple[str, ...]
 
 
+class RankingSpec(_Data):
+    """How the cloud ranks for devices: a refresh brings its scores, a list that lasts a session.
+
+    The uplink's window goes up, and the candidates where they are few; the refresh rule says when.
+    ``between`` says what a device does with its list until then: ``keep`` its order, ``rerank``
+    the candidates with its own scorer, or what the bundle's ``controller`` finds best. Without a
+    list, a device ranks with its own scorer.
+    """
+
+    longest: PositiveInt = Field(
+        100,
+        description="Most candidates that go up; of more, the cloud retrieves so many of its best.",
+    )
+    between: Between = "rerank"
+
+
 class MemorySpec(_Data):
     """A vector that the cloud keeps of each user."""
 
@@ -177,6 +196,7 @@ class Manifest(_Data):
     refresh: RefreshRule = RefreshRule()
     uplink: UplinkSpec | None = None
     controller: ControllerSpec | None = None
+    ranking: RankingSpec | None = Field(None, description="How the cloud ranks, where it does.")
     learning: LearningSpec | None = None
     groups: GroupSpec | None = None
     memory: MemorySpec | None = Field(None, description="What the cloud keeps of each user.")
@@ -184,6 +204,12 @@ class Manifest(_Data):
     uploads: bool = Field(False, description="Whether the device may upload events.")
     cross_user: bool = Field(False, description="Whether the cloud reads across users.")
     files: Mapping[str, FileSpec]
+
+    @model_validator(mode="after")
+    def _ranks_for_a_window(self) -> Self:
+        if self.ranking and self.uplink is None:
+            raise ValueError("the cloud ranks for a window: an uplink says how long it is")
+        return self
 
     @model_validator(mode="after")
     def _contributes_without_an_uplink(self) -> Self:
@@ -195,6 +221,12 @@ class Manifest(_Data):
     def federation(self) -> FederationSpec | None:
         """How devices learn together; None where they do not."""
         return self.learning.federation if self.learning else None
+
+    @property
+    def asks(self) -> bool:
+        """Whether there is anything that a refresh could bring."""
+        brings_slots = bool(self.slots) and (self.uplink is not None or self.shares)
+        return self.ranking is not None or brings_slots
 
     @property
     def shares(self) -> bool:

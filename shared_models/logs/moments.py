@@ -12,13 +12,15 @@ from numpy.typing import NDArray
 
 from shared_models.contract.errors import BadSetting, UnknownName
 from shared_models.contract.tensors import Int64Array
+from shared_models.logs import sessions
 from shared_models.logs.prepared import Part, PreparedLog, targets
+from shared_models.logs.shortlists import NEGATIVES, shortlist, touched
 from shared_models.logs.splits import split_named
 
-NEGATIVES: Final = 99
 SHORTLIST: Final = "shortlist-100"
+SESSION: Final = "session-100"
 FULL: Final = "full"
-CANDIDATES: Final = (SHORTLIST, FULL)
+CANDIDATES: Final = (SHORTLIST, SESSION, FULL)
 _MOST_SCORES: Final = 200_000_000
 
 
@@ -67,6 +69,7 @@ class Moments:
         sizes: int64 (M,), candidates of each moment.
         candidates: int64 (S,), shuffled within each moment, one moment after the other.
         labels: bool (S,), true where the user took it.
+        begins: bool (M,), true where a session of the user begins, as of these moments.
         clicks: behaviour that only becomes history.
     """
 
@@ -76,6 +79,7 @@ class Moments:
     sizes: Int64Array
     candidates: Int64Array
     labels: NDArray[np.bool_]
+    begins: NDArray[np.bool_]
     clicks: Clicks = field(default_factory=Clicks.none)
 
     def __len__(self) -> int:
@@ -93,6 +97,7 @@ class Moments:
             self.sizes[chosen],
             self.candidates[rows],
             self.labels[rows],
+            self.begins[chosen],
             self.clicks.between(start, stop),
         )
 
@@ -110,12 +115,14 @@ def replay_moments(
     """The moments of one part.
 
     In a next-item log each event that has a history is a moment: the item taken, among ``99``
-    uniform ones that its user never takes anywhere in the log (or the full catalogue). In a log
-    of labelled exposures each request is one, with the items that were shown; mere behaviour is
+    uniform ones that its user never takes anywhere in the log (or the full catalogue). With
+    ``session-100`` all moments of a session share one list: what the user takes in it, filled up
+    to 100 with items never taken; what was taken is gone from the next moment on. In a log of
+    labelled exposures each request is one, with the items that were shown; mere behaviour is
     none, and stands in ``clicks``.
 
     Raises:
-        UnknownName: ``candidates`` is neither ``shortlist-100`` nor ``full``.
+        UnknownName: ``candidates`` is none of `CANDIDATES`.
         BadSetting: the full catalogue at every moment would be too many scores to hold.
     """
     if candidates not in CANDIDATES:
@@ -127,7 +134,9 @@ def replay_moments(
     with_history = events.filter(pl.col("seq") > 0)
     if candidates == FULL:
         return _in_time(_catalogue(with_history, log.items))
-    return _in_time(_shortlists(with_history, _touched(log), log.items, data_seed))
+    if candidates == SESSION:
+        return _in_time(_session_lists(with_history, touched(log), log.items, data_seed))
+    return _in_time(_shortlists(with_history, touched(log), log.items, data_seed))
 
 
 def protocol_name(log: PreparedLog, candidates: str, data_seed: int) -> str:
@@ -136,6 +145,12 @@ def protocol_name(log: PreparedLog, candidates: str, data_seed: int) -> str:
         shown = "candidates as shown"
     elif candidates == FULL:
         shown = "full catalogue, history not masked"
+    elif candidates == SESSION:
+        shown = (
+            f"session-100: what a session takes and never-touched ones, one list a session of at "
+            f"most {sessions.LONGEST} events without a pause of {sessions.PAUSE_S:g} s, those "
+            f"taken gone, data seed {data_seed}"
+        )
     else:
         shown = f"shortlist-100: 1 taken + {NEGATIVES} never-touched, data seed {data_seed}"
     about = log.manifest
@@ -146,56 +161,58 @@ def protocol_name(log: PreparedLog, candidates: str, data_seed: int) -> str:
     )
 
 
-def _touched(log: PreparedLog) -> list[Int64Array]:
-    """The distinct items of each user, anywhere in the log."""
-    events = log.events
-    user = events["user"].to_numpy()
-    item = events["item"].to_numpy().astype(np.int64)
-    starts = np.searchsorted(user, np.arange(log.users + 1))
-    return [np.unique(item[a:b]) for a, b in pairwise(starts)]
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """What users take in a part, in order of (user, seq)."""
+
+    user: Int64Array
+    seq: Int64Array
+    at: NDArray[np.float64]
+    item: Int64Array
+
+    @classmethod
+    def of(cls, targets: pl.DataFrame) -> "_Taken":
+        user, seq, item = (targets[n].to_numpy().astype(np.int64) for n in ("user", "seq", "item"))
+        return cls(user, seq, targets["at"].to_numpy(), item)
+
+    def among(self, lists: list[Int64Array]) -> Moments:
+        """A moment for each event, with its list of candidates."""
+        sizes = np.fromiter(map(len, lists), np.int64, len(lists))
+        candidates = np.concatenate(lists) if lists else np.zeros(0, np.int64)
+        labels = candidates == np.repeat(self.item, sizes)
+        return Moments(self.user, self.at, self.seq, sizes, candidates, labels, self.begins)
+
+    @property
+    def begins(self) -> NDArray[np.bool_]:
+        """Where a session begins."""
+        begins: NDArray[np.bool_] = sessions.places(self.user, self.at) == 0
+        return begins
 
 
 def _shortlists(
-    targets: pl.DataFrame, touched: list[Int64Array], items: int, data_seed: int
+    targets: pl.DataFrame, of_user: list[Int64Array], items: int, data_seed: int
 ) -> Moments:
-    user, seq = (targets[name].to_numpy().astype(np.int64) for name in ("user", "seq"))
-    item = targets["item"].to_numpy().astype(np.int64)
+    taken = _Taken.of(targets)
     lists = [
-        _shortlist(int(u), int(s), int(i), touched[u], items, data_seed)
-        for u, s, i in zip(user, seq, item, strict=True)
+        shortlist(int(u), int(s), np.array([i]), of_user[u], items, data_seed)
+        for u, s, i in zip(taken.user, taken.seq, taken.item, strict=True)
     ]
-    sizes = np.fromiter(map(len, lists), np.int64, len(lists))
-    candidates = np.concatenate(lists) if lists else np.zeros(0, np.int64)
-    labels = candidates == np.repeat(item, sizes)
-    return Moments(user, targets["at"].to_numpy(), seq, sizes, candidates, labels)
+    return taken.among(lists)
 
 
-def _shortlist(
-    user: int, seq: int, taken: int, touched: Int64Array, items: int, data_seed: int
-) -> Int64Array:
-    """The item taken and never-touched ones, shuffled.
-
-    Keyed by (data seed, user, seq): the same whoever asks, in whatever order.
-    """
-    rng = np.random.Generator(np.random.Philox(key=[data_seed, (user << 32) | seq]))
-    free = items - len(touched)
-    count = min(NEGATIVES, free)
-    # The r-th never-touched item is r plus the touched ones at or below it.
-    ranks = _distinct(rng, free, count)
-    negatives = ranks + 1 + np.searchsorted(touched - 1 - np.arange(len(touched)), ranks, "right")
-    return rng.permutation(np.append(negatives, taken))
-
-
-def _distinct(rng: np.random.Generator, below: int, count: int) -> Int64Array:
-    """``count`` distinct uniform numbers below ``below``."""
-    if 3 * count >= below:
-        return rng.permutation(below)[:count]
-    drawn: Int64Array = np.zeros(0, np.int64)
-    while len(drawn) < count:
-        more = np.append(drawn, rng.integers(0, below, count))
-        _, first = np.unique(more, return_index=True)
-        drawn = more[np.sort(first)][:count]
-    return drawn
+def _session_lists(
+    targets: pl.DataFrame, of_user: list[Int64Array], items: int, data_seed: int
+) -> Moments:
+    taken, lists = _Taken.of(targets), []
+    bounds = [*np.flatnonzero(taken.begins).tolist(), len(taken.user)]
+    for first, stop in pairwise(bounds):
+        user, of_session = int(taken.user[first]), taken.item[first:stop]
+        key = (user, int(taken.seq[first]))
+        shown = shortlist(*key, np.unique(of_session), of_user[user], items, data_seed)
+        last = {item: place for place, item in enumerate(of_session.tolist())}
+        gone = np.array([last.get(item, stop) for item in shown.tolist()])
+        lists += [shown[gone >= place] for place in range(stop - first)]
+    return taken.among(lists)
 
 
 def _catalogue(targets: pl.DataFrame, items: int) -> Moments:
@@ -204,11 +221,7 @@ def _catalogue(targets: pl.DataFrame, items: int) -> Moments:
             "replay.candidates",
             f"{len(targets)} moments x {items} items are too many scores: use {SHORTLIST}",
         )
-    candidates = np.tile(np.arange(1, items + 1), len(targets))
-    labels = candidates == np.repeat(targets["item"].to_numpy(), items)
-    sizes = np.full(len(targets), items, np.int64)
-    user, seq = (targets[name].to_numpy().astype(np.int64) for name in ("user", "seq"))
-    return Moments(user, targets["at"].to_numpy(), seq, sizes, candidates, labels)
+    return _Taken.of(targets).among([np.arange(1, items + 1)] * len(targets))
 
 
 def _shown(events: pl.DataFrame) -> Moments:
@@ -227,6 +240,7 @@ def _shown(events: pl.DataFrame) -> Moments:
         size.astype(np.int64),
         sorted_events["item"].to_numpy().astype(np.int64),
         sorted_events["label"].to_numpy() > 0,
+        sessions.places(user, at) == 0,
     )
 
 
@@ -263,4 +277,5 @@ def _in_time(moments: Moments) -> Moments:
         sizes,
         moments.candidates[rows],
         moments.labels[rows],
+        moments.begins[order],
     )

@@ -18,6 +18,7 @@ from shared_models.logs.tables.read import FORMATS, read_tables
 from shared_models.logs.worlds.activity import ActivityWorld, read_activity
 from shared_models.logs.worlds.groups import World, read_synthetic
 from shared_models.logs.worlds.memory import MemoryWorld, read_memory
+from shared_models.logs.worlds.sessions import SessionWorld, read_sessions
 from shared_models.logs.worlds.trend import TrendWorld, read_trend
 
 __all__ = [
@@ -35,6 +36,7 @@ SOURCES: Final[Mapping[str, Callable[[], Source]]] = {
     "synthetic": lambda: read_synthetic(World()),
     "synthetic-activity": lambda: read_activity(ActivityWorld()),
     "synthetic-memory": lambda: read_memory(MemoryWorld()),
+    "synthetic-sessions": lambda: read_sessions(SessionWorld()),
     "synthetic-trend": lambda: read_trend(TrendWorld()),
 }
 

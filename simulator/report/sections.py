@@ -14,8 +14,16 @@ from simulator.report.run_data import Json
 from simulator.report.texts import bounds
 
 ACCURACIES: Final = {"AUC": "auc", "NDCG@10": "ndcg@10"}
-SOURCES: Final = ("default-weights", "overlay", "stale-overlay", "cloud", "learned-weights")
-DECISIONS: Final = ("score", "refresh", "ask-cloud")
+SOURCES: Final = (
+    "default-weights",
+    "overlay",
+    "stale-overlay",
+    "cloud",
+    "learned-weights",
+    "list",
+    "reranked",
+)
+DECISIONS: Final = ("score", "refresh", "ask-cloud", "keep")
 PURPOSES: Final = PAYLOAD
 CORNER: Final = (
     "Up is more accurate, left is {}: the best corner is at the top left. The dashed line joins "

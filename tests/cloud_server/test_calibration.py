@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 from torch import Tensor, nn
 
-from cloud_server.calibration import _windows, calibrated, thresholds
+from cloud_server.calibration import _lives, calibrated, thresholds
 from shared_models.logs.prepare import prepare
 from shared_models.logs.source import Source
 from tests.shared_models.logs.conftest import make_shown_source
@@ -76,7 +76,7 @@ def test_calibration_never_reads_the_test_part(tmp_path: Path) -> None:
 def test_only_rankings_are_played_for_thresholds(tmp_path: Path) -> None:
     log = prepare(make_shown_source(), "user-tail", tmp_path / "log")
 
-    windows = list(_windows(log, uplink=2))
+    windows = [life.windows_TG for life in _lives(log, uplink=2)]
 
     # Both items before each ranking were clicked by the user; after a ranking there is another.
     clicked = log.item_table.filter(pl.col("raw").cast(int) < 100)["item"]

@@ -11,7 +11,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloud_server.dataset import Behaviour, Dataset, EventKeys, Others
+from cloud_server.behaviour import Behaviour
+from cloud_server.dataset import Dataset, EventKeys, Others
 from shared_models.catalog import resolve
 from shared_models.config import MethodConfig, NeighbourSpec
 from shared_models.logs.activity import by_activity, events_of_users

@@ -18,6 +18,7 @@ from shared_models.contract.overlay import overlay_from_proto
 from shared_models.contract.tensors import Codec, tensor_from_proto, tensor_to_proto
 from shared_models.method import Personalization, ScorerExport, Uplinks
 from tests.cloud_server.conftest import (
+    ITEMS,
     SLOTS,
     UPLINK,
     WINDOW,
@@ -95,8 +96,25 @@ async def test_rank_returns_a_float32_score_for_each_candidate(
     windows, candidates = np.zeros((8, WINDOW), np.int64), np.zeros((8, 3), np.int64)
     windows[0, :2], candidates[0] = [1, 2], [7, 8, 9]
     expected = method.rank(network, windows, candidates)[0]
-    assert answer.scores.values.codec == tensor_pb2.CODEC_F32
-    assert (tensor_from_proto(answer.scores.values) == expected).all()
+    assert answer.scores.values.codec == tensor_pb2.CODEC_F16
+    np.testing.assert_allclose(tensor_from_proto(answer.scores.values), expected, rtol=1e-3)
+
+
+async def test_the_best_of_the_catalogue_are_retrieved(
+    cloud: Cloud, bundle: Bundle, method: TinyMethod, network: Any
+) -> None:
+    device = cloud.device()
+    await device.hello(bundle)
+
+    answer = await device.ask(rank=Rank(items=[1, 2], retrieve=7))
+
+    windows = np.zeros((8, WINDOW), np.int64)
+    windows[0, :2] = [1, 2]
+    catalogue = np.tile(np.arange(1, ITEMS + 1), (8, 1))
+    expected = method.rank(network, windows, catalogue)[0]
+    best = np.argsort(-expected, kind="stable")[:7]
+    assert list(answer.scores.items) == (best + 1).tolist()
+    np.testing.assert_allclose(tensor_from_proto(answer.scores.values), expected[best], rtol=1e-3)
 
 
 async def test_rank_asks_of_different_lengths_get_their_own_scores(
@@ -150,7 +168,7 @@ async def test_an_overlay_is_the_same_to_the_last_bit_whatever_shares_its_batch(
     [
         ({"refresh": Refresh(items=range(101))}, "101 entries"),
         ({"rank": Rank(items=[1], candidates=range(101))}, "101 entries"),
-        ({"rank": Rank(items=[1])}, "nothing to rank"),
+        ({"rank": Rank(items=[1])}, "name candidates"),
         ({"upload": Upload(items=[1, 2], times=[1.0])}, "2 items came with 1 times"),
         ({"upload": Upload(items=[0], times=[1.0])}, "an event needs an item"),
         ({"upload": Upload(items=[1], times=[float("nan")])}, "a finite time"),

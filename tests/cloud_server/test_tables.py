@@ -7,8 +7,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from cloud_server.behaviour import Behaviour
 from cloud_server.checkpoints import Trained
-from cloud_server.dataset import Behaviour, EventKeys
+from cloud_server.dataset import EventKeys
 from cloud_server.evaluate import predictions
 from shared_models.catalog import load_method, resolve
 from shared_models.logs.prepare import prepare

@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from cloud_server.behaviour import Behaviour
 from cloud_server.checkpoints import load_checkpoint, read_tensors, write_tensors
-from cloud_server.dataset import Behaviour, Dataset, Negatives
+from cloud_server.dataset import Dataset, Negatives
 from cloud_server.recipe import TrainSettings
 from cloud_server.standing import Epoch, Progress
 from cloud_server.train import PROGRESS, train

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cloud_server.dataset import Behaviour
+from cloud_server.behaviour import Behaviour
 from shared_models.contract.metrics import auc
 from shared_models.contract.tensors import Int64Array
 from shared_models.logs.moments import Moments, replay_moments

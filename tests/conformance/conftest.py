@@ -72,15 +72,18 @@ def pattern_batch(rows: int = 64, history: int = 40, seed: int = 0) -> Batch:
     others_BWL[::3, 1:] = 0
     groups_B = 1 + torch.arange(rows) % GROUPS
     known = (profile_BM, others_BWL, groups_B)
-    return Batch(history_BH, torch.cat([target, wrong], 1), labels, *known)
+    session = (torch.full((rows,), 4), torch.full((rows,), 3))
+    return Batch(history_BH, torch.cat([target, wrong], 1), labels, *known, *session)
 
 
-def train_steps(method: Method, model: nn.Module, steps: int) -> list[list[float]]:
-    """Losses of ``steps`` Adam steps in each of the method's stages."""
+def train_steps(
+    method: Method, model: nn.Module, steps: int, stages: int | None = None
+) -> list[list[float]]:
+    """Losses of ``steps`` Adam steps in each of the method's stages, or in the first ones."""
     losses: list[list[float]] = []
     rng = torch.Generator().manual_seed(0)
     torch.manual_seed(0)
-    for stage in method.stages():
+    for stage in method.stages()[:stages]:
         if stage.start:
             stage.start(model, pattern_batch(rows=256))
         optimiser = torch.optim.Adam(list(stage.trainable(model)), lr=5e-3)

@@ -13,10 +13,9 @@ import torch
 import shared_models.methods
 from shared_models.catalog import method_names
 from shared_models.contract.bundle import pack, same, unpack
-from shared_models.contract.features import PROFILE, encode_windows
+from shared_models.contract.features import PRIOR, PROFILE, encode_windows
 from shared_models.method import (
     Batch,
-    FallsBack,
     Method,
     Personalization,
     Personalizes,
@@ -34,6 +33,7 @@ def rank_on_device(
     candidates: np.ndarray,
     slots: dict,
     profile: np.ndarray | None = None,
+    prior: np.ndarray | None = None,
 ) -> np.ndarray:
     session = onnxruntime.InferenceSession(
         case.bundle.graph("scorer"), providers=["CPUExecutionProvider"]
@@ -41,7 +41,21 @@ def rank_on_device(
     feeds = {"event_ids": events, "candidate_ids": candidates, **case.bundle.defaults, **slots}
     if case.bundle.manifest.features.profile:
         feeds[PROFILE] = np.zeros((1, MOST), np.int64) if profile is None else profile
+    if case.bundle.manifest.features.prior:
+        feeds[PRIOR] = np.zeros(candidates.shape, np.float32) if prior is None else prior
     return session.run(["scores"], feeds)[0]
+
+
+def own_scores(case: Case, lists: list[list[int]], batch: Batch, prior: np.ndarray) -> np.ndarray:
+    """What torch makes of the device's scorer, freshly personalised; a list is the cloud's own."""
+    if case.method.config.ranking is None:
+        return case.method.score(case.model, batch, age=0).detach().numpy()
+    events = encode_windows(lists, case.method.config.features.window)
+    features = case.bundle.manifest.features
+    read = [batch.profile_BM] if features.profile else []
+    read += [torch.from_numpy(prior)] if features.prior else []
+    scorer = case.method.export(case.model).scorer
+    return scorer(torch.from_numpy(events), batch.candidates_BC, *read).detach().numpy()
 
 
 def batch_of(windows: list[list[int]], candidates: np.ndarray, history: int) -> Batch:
@@ -54,13 +68,6 @@ def batch_of(windows: list[list[int]], candidates: np.ndarray, history: int) -> 
     about = (each[: len(windows)] for each in known)
     history_BH, candidates_BC = torch.from_numpy(histories), torch.from_numpy(candidates)
     return Batch(history_BH, candidates_BC, torch.zeros(0), *about)
-
-
-def on_device_by_torch(case: Case, batch: Batch) -> torch.Tensor:
-    """What a device is to score, age 0."""
-    if isinstance(case.method, FallsBack):
-        return case.method.fallback(case.model, batch)
-    return case.method.score(case.model, batch, age=0)
 
 
 def personalized(
@@ -128,7 +135,7 @@ def test_the_folder_names_the_method(case: Case) -> None:
 def test_the_loss_falls(trained_case: Case) -> None:
     method = trained_case.method
 
-    losses, *_ = train_steps(method, build(method, 1), 150)
+    losses, *_ = train_steps(method, build(method, 1), 150, stages=1)
 
     assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:10])
 
@@ -181,7 +188,8 @@ def test_the_device_scores_what_torch_scores(
     candidates = rng.integers(1, ITEMS + 1, (rows, choice))
     features = case.method.config.features
     batch = batch_of(lists, candidates, case.method.config.history)
-    expected = on_device_by_torch(case, batch)
+    prior = rng.normal(0, 3, candidates.shape).astype(np.float32)
+    expected = own_scores(case, lists, batch, prior)
 
     slots = overlays(case, lists)
     got = np.concatenate(
@@ -192,12 +200,13 @@ def test_the_device_scores_what_torch_scores(
                 candidates[row : row + 1],
                 {name: values[row] for name, values in slots.items()},
                 batch.profile_BM[row : row + 1].numpy(),
+                prior[row : row + 1],
             )
             for row, items in enumerate(lists)
         ]
     )
 
-    assert same(got, expected.detach().numpy())
+    assert same(got, expected)
 
 
 def test_every_slot_is_an_input_and_the_defaults_are_the_plain_model(case: Case) -> None:
@@ -207,8 +216,9 @@ def test_every_slot_is_an_input_and_the_defaults_are_the_plain_model(case: Case)
     defaults = case.bundle.defaults
 
     assert {slot.name for slot in case.bundle.manifest.slots} == set(defaults)
-    profile = {PROFILE} if case.bundle.manifest.features.profile else set()
-    assert names == {"event_ids", "candidate_ids", *profile, *defaults}
+    features = case.bundle.manifest.features
+    more = [name for name, read in ((PROFILE, features.profile), (PRIOR, features.prior)) if read]
+    assert names == {"event_ids", "candidate_ids", *more, *defaults}
 
 
 def test_padding_changes_nothing(case: Case) -> None:
@@ -323,29 +333,32 @@ def test_uplinks_longer_than_behaviour_change_nothing(personal_case: Case) -> No
         np.testing.assert_allclose(short[name], long[name], atol=1e-6)
 
 
-def test_the_cloud_ranks_as_it_was_trained_to(ranking_case: Case) -> None:
+def test_a_fresh_list_of_the_cloud_is_what_the_method_scores(ranking_case: Case) -> None:
     method, candidates = ranking_case.method, np.arange(1, 21)[None].repeat(2, axis=0)
     lists: list[list[int]] = [[5, 6, 7], []]
     batch = batch_of(lists, candidates, method.config.history)
     batch = replace(batch, profile_BM=torch.zeros_like(batch.profile_BM))
-    expected = method.score(ranking_case.model, batch, age=0)
 
-    scores = method.rank(ranking_case.model, encode_windows(lists, 10), candidates)
+    scores = method.rank(ranking_case.model, asked(ranking_case, lists), candidates)
 
-    assert same(scores, expected.detach().numpy())
+    assert same(scores, method.score(ranking_case.model, batch, age=0).detach().numpy())
 
 
-def test_the_clouds_ranking_of_one_does_not_depend_on_who_shares_its_batch(
-    ranking_case: Case,
-) -> None:
+def test_a_list_of_the_cloud_does_not_depend_on_who_shares_its_batch(ranking_case: Case) -> None:
     torch.set_num_threads(1)
     rank, model = ranking_case.method.rank, ranking_case.model
     lists, candidates = windows(64, 10), np.arange(1, 21)[None].repeat(64, axis=0)
-    alone = rank(model, encode_windows(lists[:1] * 8, 10), candidates[:8])
+    alone = rank(model, asked(ranking_case, lists[:1] * 8), candidates[:8])
 
     for mates in (8, 16, 64):
-        together = rank(model, encode_windows(lists[:mates], 10), candidates[:mates])
+        together = rank(model, asked(ranking_case, lists[:mates]), candidates[:mates])
         np.testing.assert_array_equal(together[0], alone[0])
+
+
+def asked(case: Case, lists: list[list[int]]) -> np.ndarray:
+    """Windows as they go up with an ask to rank."""
+    uplink = case.method.config.uplink
+    return encode_windows(lists, uplink.items if uplink else 10)
 
 
 def test_a_fresh_model_without_behaviour_is_its_own_base(case: Case) -> None:

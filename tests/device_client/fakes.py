@@ -27,10 +27,10 @@ from shared_models.contract.bundle import (
 )
 from shared_models.contract.errors import CloudUnavailable
 from shared_models.contract.events import EventBatch
-from shared_models.contract.features import FeatureSpec
+from shared_models.contract.features import PRIOR, FeatureSpec
 from shared_models.contract.federation import Contribution, Outcome, Settled
 from shared_models.contract.overlay import Overlay, overlay_to_proto
-from shared_models.contract.ranking import Receipt
+from shared_models.contract.ranking import RankedList, Receipt, Wanted
 from shared_models.contract.tensors import Codec, Float32Array, TensorSpec, tensor_to_proto
 from shared_models.contract.uplink import Uplink
 
@@ -55,7 +55,7 @@ def expected_scores(
     return np.asarray(table[list(candidates)] @ (table[padded].mean(0) @ head), np.float32)
 
 
-def _graph() -> bytes:
+def _graph(*, prior: bool = False) -> bytes:
     def port(name: str, kind: int, *shape: int | str) -> onnx.ValueInfoProto:
         return helper.make_tensor_value_info(name, kind, shape)
 
@@ -66,7 +66,8 @@ def _graph() -> bytes:
         helper.make_node("Transpose", ["state"], ["column"], perm=[0, 2, 1]),
         helper.make_node("Gather", ["table", "candidate_ids"], ["items"]),
         helper.make_node("MatMul", ["items", "column"], ["deep"]),
-        helper.make_node("Squeeze", ["deep", "axis_2"], ["scores"]),
+        helper.make_node("Squeeze", ["deep", "axis_2"], ["own" if prior else "scores"]),
+        *([helper.make_node("Add", ["own", PRIOR], ["scores"])] if prior else []),
     ]
     graph = helper.make_graph(
         nodes,
@@ -74,6 +75,7 @@ def _graph() -> bytes:
         [
             port("event_ids", TensorProto.INT64, "batch", "length"),
             port("candidate_ids", TensorProto.INT64, "batch", "choice"),
+            *([port(PRIOR, TensorProto.FLOAT, "batch", "choice")] if prior else []),
             port(SLOT, TensorProto.FLOAT, WIDTH, WIDTH),
         ],
         [port("scores", TensorProto.FLOAT, "batch", "choice")],
@@ -88,33 +90,40 @@ def _graph() -> bytes:
     return bytes(model.SerializeToString())
 
 
-def _test_vector() -> dict[str, Any]:
+def _test_vector(*, prior: bool = False) -> dict[str, Any]:
     events = np.array([[1, 2, 3, 0, 0], [0, 0, 0, 0, 0]])
     candidates = np.array([[4, 5, 6], [7, 8, 9]])
     head = np.arange(WIDTH * WIDTH, dtype=np.float32).reshape(WIDTH, WIDTH) / 10
     scores = [expected_scores(e, c, head) for e, c in zip(events, candidates, strict=True)]
+    thought = np.linspace(-1, 1, 6, dtype=np.float32).reshape(2, 3)
     return {
         "event_ids": events,
         "candidate_ids": candidates,
         SLOT: head,
-        "scores": np.array(scores, np.float32),
+        **({PRIOR: thought} if prior else {}),
+        "scores": np.array(scores, np.float32) + prior * thought,
     }
 
 
 def build_bundle(
-    *, test_vector: dict[str, Any] | None = None, graph: bytes | None = None, **manifest: Any
+    *,
+    test_vector: dict[str, Any] | None = None,
+    graph: bytes | None = None,
+    prior: bool = False,
+    **manifest: Any,
 ) -> Bundle:
     slot = TensorSpec(name=SLOT, shape=(WIDTH, WIDTH))
     ports = [
         TensorSpec(name="event_ids", dtype="int64", shape=("batch", "length")),
         TensorSpec(name="candidate_ids", dtype="int64", shape=("batch", "choice")),
+        *([TensorSpec(name=PRIOR, shape=("batch", "choice"))] if prior else []),
         slot,
     ]
     fields = {
         "method": "tiny",
         "config": {},
         "log_hash": "0" * 64,
-        "features": FeatureSpec(items=ITEMS, window=WINDOW),
+        "features": FeatureSpec(items=ITEMS, window=WINDOW, prior=prior),
         "graphs": {
             "scorer": {
                 "file": "scorer.onnx",
@@ -128,9 +137,9 @@ def build_bundle(
         **manifest,
     }
     files = {
-        "scorer.onnx": graph or _graph(),
+        "scorer.onnx": graph or _graph(prior=prior),
         DEFAULTS: arrays_to_bytes({SLOT: np.eye(WIDTH, dtype=np.float32)}),
-        TEST_VECTOR: arrays_to_bytes(test_vector or _test_vector()),
+        TEST_VECTOR: arrays_to_bytes(test_vector or _test_vector(prior=prior)),
     }
     return Bundle.make(fields, files)
 
@@ -169,6 +178,7 @@ class FakeCloud:
         self.lose_acknowledgements = 0
         self.version, self.shared_head = 0, np.eye(WIDTH, dtype=np.float32)
         self.had: list[int | None] = []
+        self.wanted: list[Wanted] = []
         self.sent: list[Contribution] = []
         self.contributions: dict[int, list[Contribution]] = {}
         self.outcomes: list[Outcome] = []
@@ -243,12 +253,14 @@ class FakeCloud:
         return Settled(outcome, len(stored)), RECEIPT
 
     async def rank(
-        self, who: Identity, items: Sequence[int], candidates: Sequence[int], at: float
-    ) -> tuple[Float32Array, Receipt]:
+        self, who: Identity, wanted: Wanted, events_seen: int, at: float
+    ) -> tuple[RankedList, Receipt]:
         self._check(who)
-        assert len(items) <= WINDOW
+        assert len(wanted.window) <= WINDOW
         assert at >= 0
-        return np.arange(len(candidates), dtype=np.float32), RECEIPT
+        self.wanted.append(wanted)
+        items = np.array(wanted.candidates or range(1, wanted.retrieve + 1), np.int64)
+        return RankedList(items, np.arange(len(items), dtype=np.float32), events_seen), RECEIPT
 
     async def events_stored(self, who: Identity) -> int:
         self._check(who)

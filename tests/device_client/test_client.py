@@ -30,10 +30,6 @@ def with_rule(settings: DeviceSettings, **fields: object) -> DeviceSettings:
     return settings.model_copy(update={"refresh": RefreshRule(**fields)})
 
 
-def asks_cloud(*_: object, **__: object) -> Decision:
-    return Decision.ASK_CLOUD
-
-
 async def test_a_device_keeps_ranking_while_the_cloud_is_away(
     scorer: Scorer, settings: DeviceSettings
 ) -> None:
@@ -194,28 +190,6 @@ async def test_candidates_that_the_model_does_not_know_count_as_no_item(
 
     assert ranking.scores[1] == 0.0
     assert ranking.candidates.tolist() == [3, 4711]
-
-
-async def test_the_cloud_ranks_where_the_decision_says_so(
-    scorer: Scorer, cloud: FakeCloud, settings: DeviceSettings
-) -> None:
-    device = DeviceClient(1, scorer, cloud, settings, [1], decide=asks_cloud)
-
-    ranking = await device.rank(CANDIDATES)
-
-    assert (ranking.source, ranking.decision) == (Source.CLOUD, Decision.ASK_CLOUD)
-    assert ranking.scores.tolist() == [0.0, 1.0, 2.0]
-
-
-async def test_a_device_ranks_itself_where_the_cloud_should_and_is_away(
-    scorer: Scorer, settings: DeviceSettings
-) -> None:
-    device = DeviceClient(1, scorer, AbsentCloud(), settings, [1], decide=asks_cloud)
-
-    ranking = await device.rank(CANDIDATES)
-
-    assert ranking.source is Source.DEFAULT_WEIGHTS
-    np.testing.assert_allclose(ranking.scores, expected_scores([1], CANDIDATES), atol=1e-5)
 
 
 class Uploads:

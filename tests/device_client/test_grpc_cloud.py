@@ -23,7 +23,7 @@ from shared_models.contract.errors import (
     UnknownBundle,
 )
 from shared_models.contract.events import Event, EventBatch
-from shared_models.contract.ranking import Receipt
+from shared_models.contract.ranking import Receipt, Wanted
 from shared_models.contract.uplink import Uplink
 from tests.device_client.fakes import SLOT, LoopbackCloud, head, serving
 
@@ -65,7 +65,7 @@ async def test_a_receipt_says_what_an_exchange_cost(
         here = settings.model_copy(update={"cloud": address})
         async with GrpcCloud(here, DeviceLedger(), clock=lambda: next(ticks)) as cloud:
             await cloud.refresh(who, Uplink([1, 2]), 9, at=3.0)
-            _, receipt = await cloud.rank(who, [1], [5, 6], at=3.5)
+            _, receipt = await cloud.rank(who, Wanted([1], [5, 6]), 9, at=3.5)
 
     up, down = servicer.sizes["rank"]
     assert receipt == Receipt(ask=2, bytes_up=up, bytes_down=down, seconds=1)
@@ -76,7 +76,7 @@ async def test_asks_carry_time_round_and_a_number_of_their_own(
 ) -> None:
     near.round = 4
     await near.refresh(who, Uplink([1, 2]), 9, at=3.0)
-    await near.rank(who, [1], [5, 6], at=3.5)
+    await near.rank(who, Wanted([1], [5, 6]), 9, at=3.5)
     await near.upload(who, BATCH)
 
     assert [(ask.seq, ask.at, ask.round) for ask in servicer.asks] == [
@@ -93,7 +93,7 @@ async def test_the_account_is_what_the_servicer_saw(
     other = Identity(2, who.bundle_id)
     await near.refresh(who, Uplink([1, 2]), 300, at=3.0)
     await near.refresh(other, Uplink([1, 2, 3]), 2, at=3.0)
-    await near.rank(who, [1], [5, 6], at=3.0)
+    await near.rank(who, Wanted([1], [5, 6]), 9, at=3.0)
     await near.upload(who, BATCH)
 
     counted: dict[str, tuple[int, int]] = {}
@@ -263,7 +263,7 @@ async def test_a_busy_session_never_makes_room(
     slow = asyncio.create_task(near.refresh(Identity(1, bundle.id), Uplink([1]), 6, at=0.0))
     await asyncio.sleep(0.1)
     for user in (2, 3, 4):
-        await near.rank(Identity(user, bundle.id), [1], [5], at=0.0)
+        await near.rank(Identity(user, bundle.id), Wanted([1], [5]), 1, at=0.0)
 
     servicer.stall = False
 

@@ -75,7 +75,8 @@ def moments() -> Moments:
     labels = np.tile(np.arange(5) == 2, MOMENTS)
     seq = np.array([UPLINK + int((user[:m] == user[m]).sum()) for m in range(MOMENTS)])
     candidates = rng.integers(128, ITEMS, 5 * MOMENTS)
-    return Moments(user, np.arange(MOMENTS, dtype=float), seq, sizes, candidates, labels)
+    begins = np.zeros(MOMENTS, bool)
+    return Moments(user, np.arange(MOMENTS, dtype=float), seq, sizes, candidates, labels, begins)
 
 
 @asynccontextmanager

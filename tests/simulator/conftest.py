@@ -45,7 +45,8 @@ def make_moments(moments: int = MOMENTS, users: int = USERS, seed: int = 0) -> M
     labels = np.zeros(len(candidates), bool)
     labels[np.cumsum(sizes) - rng.integers(1, sizes + 1)] = True
     seq = np.array([5 + int((user[:m] == user[m]).sum()) for m in range(moments)])
-    return Moments(user, np.arange(moments, dtype=float), seq, sizes, candidates, labels)
+    begins = np.arange(moments) % 3 == 0
+    return Moments(user, np.arange(moments, dtype=float), seq, sizes, candidates, labels, begins)
 
 
 def make_bundle(*, cross_user: bool = False, release: int = 0) -> Bundle:

@@ -108,6 +108,7 @@ def moments_of(taken: list[int], items: int) -> Moments:
         np.full(count, items),
         np.tile(np.arange(1, items + 1), count),
         labels.ravel(),
+        np.zeros(count, bool),
     )
 
 

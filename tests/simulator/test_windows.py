@@ -67,6 +67,7 @@ def test_an_event_without_a_moment_of_its_own_is_known_from_the_start(tmp_path: 
         moments.sizes[later],
         moments.candidates[rows],
         moments.labels[rows],
+        moments.begins[later],
     )
 
     windows = initial_windows(log, some, 2)

@@ -3,8 +3,10 @@
 from typing import ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from typing_extensions import override
 
 from shared_models.config import MethodConfig
+from shared_models.contract.manifest import RankingSpec, RefreshRule, UplinkSpec
 from shared_models.contract.settings import Sizes
 
 
@@ -103,6 +105,7 @@ class Config(Architecture, MethodConfig):
     reads_profile: ClassVar[bool] = True
 
     fields: bool = Field(True, description="Whether models read features of items and users.")
+    cloud_window: PositiveInt = Field(50, description="Events that the cloud's network sees.")
     bottom: Sizes = Field(
         (5, 64, 32),
         validate_default=True,
@@ -117,6 +120,28 @@ class Config(Architecture, MethodConfig):
                 f"a log gives 5 dense features, and bottom begins with {self.bottom[0]}"
             )
         return self
+
+    @property
+    @override
+    def refresh(self) -> RefreshRule:
+        """Before each ranking."""
+        return RefreshRule(rule="always")
+
+    @property
+    @override
+    def uplink(self) -> UplinkSpec:
+        return UplinkSpec(items=self.cloud_window)
+
+    @property
+    @override
+    def ranking(self) -> RankingSpec:
+        """By itself where the cloud does not answer: an old list is of other candidates."""
+        return RankingSpec(between="rerank")
+
+    @property
+    @override
+    def history(self) -> int:
+        return max(self.features.window, self.cloud_window)
 
 
 ROWS = Architecture

@@ -55,7 +55,7 @@ class Dlrm:
 
     def score(self, model: nn.Module, batch: Batch, age: int = 0) -> Tensor:  # noqa: ARG002 - no overlay, no age
         """Logits (B, C) of the cloud."""
-        windows_BT = cut_windows(batch.history_BH, self.config.features.window)
+        windows_BT = cut_windows(batch.history_BH, self.config.cloud_window)
         logits_BC: Tensor = _both(model).cloud(windows_BT, batch.candidates_BC, batch.profile_BM)
         return logits_BC
 

@@ -8,7 +8,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from shared_models.layers.sequence import cut_windows
-from shared_models.method import Batch, Facts, Personalization, ScorerExport, Stage, Uplinks
+from shared_models.method import (
+    Batch,
+    ControllerExport,
+    Facts,
+    Personalization,
+    ScorerExport,
+    Stage,
+    Uplinks,
+)
 from shared_models.methods.duet.config import Config
 from shared_models.methods.duet.delivery import exported, written
 from shared_models.methods.duet.gate import Controller, seen
@@ -56,12 +64,12 @@ class Duet:
         """As the delivery says; by default the ranker alone, with its head as slots."""
         return exported(_network(model), self.config)
 
-    def controller(self, model: nn.Module) -> nn.Module | None:
+    def controller(self, model: nn.Module) -> ControllerExport | None:
         """The gate, where one was trained and there is something to ask for."""
         network = _network(model)
         if network.gate is None or self.config.uplink is None:
             return None
-        return Controller(network.ranker.trunk, network.gate)
+        return ControllerExport(Controller(network.ranker.trunk, network.gate))
 
     def _loss(self, model: nn.Module, batch: Batch, rng: torch.Generator) -> Tensor:
         network = _network(model)

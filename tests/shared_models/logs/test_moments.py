@@ -1,5 +1,6 @@
 """Moments: the right candidates, the same for everybody who asks."""
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 
 from shared_models.contract.errors import BadSetting
 from shared_models.logs import moments as module
-from shared_models.logs.moments import FULL, replay_moments
+from shared_models.logs.moments import FULL, SESSION, Moments, replay_moments
 from shared_models.logs.prepare import prepare
 from shared_models.logs.prepared import PreparedLog
 from shared_models.logs.source import Source
@@ -189,3 +190,66 @@ def test_a_part_of_the_moments_keeps_the_clicks_before_each(shown_log: PreparedL
     inside = (places >= 3) & (places < 7)
     np.testing.assert_array_equal(part.clicks.item, whole.clicks.item[inside])
     np.testing.assert_array_equal(part.clicks.place, places[inside] - 3)
+
+
+def session_log(folder: Path) -> PreparedLog:
+    """Ten users over 400 items; two sessions a day, of three and of 25 events."""
+    rng = np.random.default_rng(0)
+    rows = [
+        {"user": user, "item": int(rng.integers(1, 401)), "at": day * 86400.0 + start + 60 * step}
+        for user in range(10)
+        for day in range(10)
+        for start, length in ((0, 3), (40_000, 25))
+        for step in range(length)
+    ]
+    return prepare(Source("sessions", pl.DataFrame(rows)), "user-tail", folder / "log")
+
+
+def test_a_session_shares_one_list_from_which_what_was_taken_goes(tmp_path: Path) -> None:
+    log = session_log(tmp_path)
+    moments = replay_moments(log, SESSION)
+    candidates, known = moments.padded()
+
+    for user in range(10):
+        rows = np.flatnonzero(moments.user == user)
+        shown = [set(candidates[row][known[row]].tolist()) for row in rows]
+        touched = set(log.events.filter(pl.col("user") == user)["item"].to_list())
+        for place, row in enumerate(rows):
+            if moments.begins[row]:
+                later = [
+                    row,
+                    *itertools.takewhile(lambda r: not moments.begins[r], rows[place + 1 :]),
+                ]
+                taken = set(candidates[later][moments_labels(moments, later, known)].tolist())
+                assert len(shown[place]) == 100
+                assert shown[place] & touched == taken
+            else:
+                gone = shown[place - 1] - shown[place]
+                assert shown[place] <= shown[place - 1]
+                assert len(gone) <= 1
+                assert gone <= touched
+
+
+def moments_labels(moments: Moments, rows: list[int], known: np.ndarray) -> np.ndarray:
+    padded = np.zeros(known.shape, bool)
+    padded[known] = moments.labels
+    return padded[rows]
+
+
+def test_a_session_ends_with_a_pause_or_when_it_is_long(tmp_path: Path) -> None:
+    moments = replay_moments(session_log(tmp_path), SESSION)
+    rows = np.flatnonzero(moments.user == 3)
+
+    begins = np.flatnonzero(moments.begins[rows])
+
+    lengths = np.diff([*begins, len(rows)]).tolist()
+    assert lengths[:6] == [3, 20, 5, 3, 20, 5]
+
+
+def test_session_lists_depend_on_the_data_seed_alone(tmp_path: Path) -> None:
+    log = session_log(tmp_path)
+
+    first, again, other = (replay_moments(log, SESSION, data_seed=seed) for seed in (0, 0, 1))
+
+    assert (first.candidates == again.candidates).all()
+    assert (first.candidates != other.candidates).any()
