@@ -107,15 +107,11 @@ def _verb(name: str, about: str) -> None:
         if random is not None or (table and rows_config(method) is not None):
             given.refuse_log("table" if random is None else "random")
 
-            from cloud_server.rows.origin import RowsOrigin, rows_job
+            from cloud_server.rows.cli import run_on_rows
+            from cloud_server.rows.origin import RowsOrigin
 
-            rows = rows_job(
-                method, RowsOrigin(given.tables, random, data_seed), settings, seed, out
-            )
-
-            from cloud_server.rows import jobs as row_jobs
-
-            row_jobs.VERBS[name](rows.model_copy(update={"processes": nproc}))
+            rows = RowsOrigin(given.tables, random, data_seed)
+            run_on_rows(name, method, rows, settings, seed=seed, processes=nproc, out=out)
             return
         if nproc > 1:
             raise BadSetting("nproc", "is of rows: give --table or --random of a method for them")

@@ -70,7 +70,8 @@ class CloudRanking(nn.Module):
         away_BT = (liking_BT - mean_B[:, None]) * known_BT
         spread_B = (away_BT.square().sum(1) / count_B).sqrt()
         about_B3 = torch.stack([mean_B, spread_B, known_BT.sum(1).log1p()], dim=1)
-        seen_BC = (event_ids_BT[:, None] == candidate_ids_BC[..., None]).sum(-1).log1p()
+        same_BCT = event_ids_BT[:, None] == candidate_ids_BC[..., None]
+        seen_BC = (same_BCT & known_BT[:, None]).sum(-1).log1p()
         of_items_BC2 = torch.stack([self.popularity_V[candidate_ids_BC], seen_BC], dim=-1)
         about_BC3 = about_B3[:, None].expand(-1, candidate_ids_BC.shape[1], -1)
         return torch.cat([of_items_BC2, about_BC3], dim=-1)
