@@ -25,8 +25,7 @@ def train_together(job: RowsJob) -> None:
     Raises:
         RunFailed: one of them ended badly, which ends them all; the last checkpoint is kept.
     """
-    # The launcher tells of every step and prints what its processes said: errors are told once.
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    _silence()
     with TemporaryDirectory() as folder:
         told = Path(folder) / "job.json"
         told.write_text(job.model_dump_json())
@@ -48,6 +47,13 @@ def train_together(job: RowsJob) -> None:
             if error.sigval == signal.SIGINT:
                 raise KeyboardInterrupt from error
             raise RunFailed(f"ended by {error.sigval.name}; {_kept(job)}") from error
+
+
+def _silence() -> None:
+    """The error tells what went wrong, once; each logger of the launcher has a level of its own."""
+    for name in logging.root.manager.loggerDict:
+        if name.startswith("torch.distributed.elastic"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def _ended(failures: dict[int, ProcessFailure], job: RowsJob) -> str:

@@ -172,6 +172,7 @@ def test_a_killed_process_ends_the_job_and_leaves_a_checkpoint(cache: Path, tmp_
     assert process.returncode == 1, told
     assert f"error: process {rank} of 2 was ended by SIGKILL" in words
     assert "run the same command again to go on from there" in words
+    assert told.startswith("error: ")
     assert "Traceback" not in told
     step = int(weights(out)["step"])
     assert step > 0

@@ -35,7 +35,7 @@ class CloudRanking(nn.Module):
     def __init__(self, config: Config, seed: int, facts: Facts | None) -> None:
         super().__init__()
         features = config.features
-        self.config = config
+        self.config, self.dropout = config, nn.Dropout(config.dropout)
         specs = [spec for spec in (features.item_fields, features.profile) if spec is not None]
         self.dlrm = DLRM(config, [features.items] * 3 + [spec.values for spec in specs], seed)
         most = features.item_fields.most if features.item_fields else 1
@@ -54,7 +54,8 @@ class CloudRanking(nn.Module):
         """Logits (B, C)."""
         dense_RN = self.dense(event_ids_BT, candidate_ids_BC).flatten(0, 1)
         bags = self.bags(event_ids_BT, candidate_ids_BC, profile_BM)
-        logits_R: Tensor = self.dlrm(dense_RN, bags)
+        vectors_RTD = self.dropout(self.dlrm.embeddings(bags))
+        logits_R: Tensor = self.dlrm.meeting(dense_RN, vectors_RTD)
         return logits_R.view_as(candidate_ids_BC)
 
     def dense(self, event_ids_BT: Tensor, candidate_ids_BC: Tensor) -> Tensor:
