@@ -5,7 +5,7 @@ import signal
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Final
+from typing import Any, Final
 
 from torch.distributed.elastic.multiprocessing.api import DefaultLogsSpecs, SignalException, Std
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
@@ -62,8 +62,16 @@ def _ended(failures: dict[int, ProcessFailure], job: RowsJob) -> str:
         failures.items(), key=lambda each: (each[1].exitcode >= 0, each[1].timestamp)
     )
     how = f"was ended by {failure.signal_name()}" if failure.exitcode < 0 else "failed"
-    message = "" if failure.exitcode < 0 else f" ({failure.message.splitlines()[0]})"
+    message = "" if failure.exitcode < 0 else f" ({_told(failure)})"
     return f"process {rank} of {job.processes} {how}{message}; {_kept(job)}"
+
+
+def _told(failure: ProcessFailure) -> str:
+    """The first line of what a process said at its end, as ``RunFailed: training diverged``."""
+    told: Any = failure.message
+    while isinstance(told, dict):
+        told = told["message"]
+    return str(told).splitlines()[0]
 
 
 def _kept(job: RowsJob) -> str:

@@ -183,6 +183,21 @@ def test_a_killed_process_ends_the_job_and_leaves_a_checkpoint(cache: Path, tmp_
     assert len(pl.read_parquet(out / "predictions.parquet")) == 926
 
 
+@pytest.mark.slow
+def test_what_all_processes_find_wrong_is_told_once(cache: Path, tmp_path: Path) -> None:
+    wild = ("--set", "train.learning_rate=1e20", "--set", "dlrm.optimizer=sgd")
+    out = ("--out", str(tmp_path / "out"), "--nproc", "2")
+
+    done = command(
+        "cloud_server.cli", "train", *RANDOM, *SMALL, *wild, *out, cache=cache, timeout=120
+    )
+
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.count("lower train.learning_rate") == 1
+    assert "there is no checkpoint yet" in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+
+
 def wait_until(holds: Any, seconds: float = 90) -> None:
     ends = time.monotonic() + seconds
     while not holds():
