@@ -106,7 +106,7 @@ class Config(Architecture, MethodConfig):
 
     fields: bool = Field(True, description="Whether models read features of items and users.")
     cloud_window: PositiveInt = Field(50, description="Events that the cloud's network sees.")
-    dropout: float = Field(0.2, ge=0, lt=1, description="Share of looked-up values dropped.")
+    dropout: float = Field(0.3, ge=0, lt=1, description="Share of looked-up values dropped.")
     bottom: Sizes = Field(
         (5, 64, 32),
         validate_default=True,

@@ -54,8 +54,13 @@ class CloudRanking(nn.Module):
         """Logits (B, C)."""
         dense_RN = self.dense(event_ids_BT, candidate_ids_BC).flatten(0, 1)
         bags = self.bags(event_ids_BT, candidate_ids_BC, profile_BM)
-        vectors_RTD = self.dropout(self.dlrm.embeddings(bags))
-        logits_R: Tensor = self.dlrm.meeting(dense_RN, vectors_RTD)
+        vectors_RTD = self.dlrm.embeddings(bags)
+        # Else what is said of who does much would be loud: by the square root, as FISM (KDD 2013).
+        length_B = (event_ids_BT > 0).sum(1).clamp(min=1).sqrt()
+        length_R1 = length_B.repeat_interleave(candidate_ids_BC.shape[1])[:, None]
+        window_R1D = (vectors_RTD[:, 0] / length_R1)[:, None]
+        vectors_RTD = torch.cat([window_R1D, vectors_RTD[:, 1:]], dim=1)
+        logits_R: Tensor = self.dlrm.meeting(dense_RN, self.dropout(vectors_RTD))
         return logits_R.view_as(candidate_ids_BC)
 
     def dense(self, event_ids_BT: Tensor, candidate_ids_BC: Tensor) -> Tensor:
