@@ -95,3 +95,19 @@ def test_thresholds_come_from_events_that_the_controller_was_not_trained_on(
     calibrated(controller, log, uplink=1)
 
     assert min(controller.newest) >= log.train["item"].max()
+
+
+def test_refreshes_that_a_session_begins_with_are_not_of_the_share() -> None:
+    begins = [np.arange(EVENTS) % 10 == 0] * 20
+
+    threshold = thresholds(ages(), begins)[19]
+
+    asked = free = 0
+    for outputs in ages(40)[20:]:
+        last = 0
+        for event in range(1, EVENTS):
+            due = event % 10 == 0
+            asks = not due and outputs[event, last] > threshold
+            asked, free = asked + asks, free + (not due)
+            last = event if asks or due else last
+    assert asked / free == pytest.approx(0.2, abs=0.03)

@@ -18,7 +18,13 @@ from shared_models.logs.sessions import LONGEST
 from shared_models.method import Batch, ControllerExport, Facts, ScorerExport, Stage
 from shared_models.methods.mcrec.config import Config
 from shared_models.methods.mcrec.decisions import Decisions, decisions, labels
-from shared_models.methods.mcrec.network import DEVICE, REFRESH, DeviceController, McrecNetwork
+from shared_models.methods.mcrec.network import (
+    DEVICE,
+    REFRESH,
+    SESSION,
+    DeviceController,
+    McrecNetwork,
+)
 
 Loss = Callable[[nn.Module, Batch, torch.Generator], Tensor]
 
@@ -127,16 +133,19 @@ class Mcrec:
         rng: torch.Generator,
         values: Callable[[Tensor, Tensor], Tensor],
     ) -> Tensor:
-        """Scores of the mechanism that ``values`` are highest for, lists of every age."""
+        """Scores of what ``values`` choose within the budget, lists of every age."""
         age_B = _ages(batch, rng)
         now_BG, then_BG = (
             cut_windows(batch.history_BH, self.config.cloud_window, age) for age in (0, age_B)
         )
         kept_BC, fresh_BC = self._listed(network, batch, age_B), self._listed(network, batch, 0)
         own_BC = self._own(network, batch, kept_BC)
-        best_B1 = values(now_BG, then_BG).argmax(-1, keepdim=True)
-        scores_BC = torch.where(best_B1 == REFRESH, fresh_BC, kept_BC)
-        return torch.where(best_B1 == DEVICE, own_BC, scores_BC)
+        values_BM = values(now_BG, then_BG)
+        rerank_B1 = (values_BM[:, DEVICE] > values_BM[:, SESSION])[:, None]
+        local_BC = torch.where(rerank_B1, own_BC, kept_BC)
+        gain_B = values_BM[:, REFRESH] - values_BM[:, [SESSION, DEVICE]].amax(-1)
+        refresh_B1 = (gain_B > gain_B.quantile(1 - self.config.share))[:, None]
+        return torch.where(refresh_B1, fresh_BC, local_BC)
 
     def _listed(self, network: McrecNetwork, batch: Batch, age: Tensor | int) -> Tensor:
         windows_BG = cut_windows(batch.history_BH, self.config.cloud_window, age)

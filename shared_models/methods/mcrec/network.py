@@ -15,6 +15,7 @@ from shared_models.contract.events import PAD
 from shared_models.contract.ranking import MECHANISMS
 from shared_models.layers.mlp import MLP
 from shared_models.layers.sequence import lengths, mean_known, newest
+from shared_models.logs.sessions import LONGEST
 from shared_models.method import Facts
 from shared_models.methods.mcrec.config import Config
 from shared_models.trunks.ranker import Ranker
@@ -64,7 +65,7 @@ class SeenWindows(nn.Module):
         then_BD = mean_known(items_VD[listed_ids_BG], listed_ids_BG)
         new_BD = mean_known(now_BGD, new_BG)
         newest_BD = newest(now_BGD, event_ids_BG)
-        share_B1 = lengths(new_BG)[:, None] / event_ids_BG.shape[1]
+        share_B1 = lengths(new_BG)[:, None] / LONGEST
         seen = [now_BD, then_BD, new_BD, newest_BD, new_BD * then_BD, newest_BD * then_BD]
         change_B = 1 - functional.cosine_similarity(now_BD, then_BD)
         return torch.cat([*seen, share_B1], dim=-1), change_B
