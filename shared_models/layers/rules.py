@@ -37,7 +37,7 @@ class Rule:
     ) -> None:
         self.rate = rate
         self.moments_R = self._moments(rows, width).to(device)
-        self._claims_R = torch.zeros(rows, dtype=torch.int64, device=device)
+        self._claims_R = torch.zeros(rows, dtype=torch.int32, device=device)
         # Kept, since fresh memory costs more than the arithmetic; a part stays in a core's cache.
         self._room = torch.empty(3, _PART, width, device=device)
 
@@ -52,12 +52,13 @@ class Rule:
         holder_N = self._claims_R.scatter_(0, row_N, number_N).gather(0, row_N)
         holds_N = holder_N == number_N
         loser_L = (~holds_N).nonzero()[:, 0]
-        alone_N = holds_N.index_fill(0, holder_N.index_select(0, loser_L), value=False)
+        shared_L = holder_N.index_select(0, loser_L).long()
+        alone_N = holds_N.index_fill(0, shared_L, value=False)
         self._move(weight_RD, alone_N.nonzero()[:, 0], (row_N, bag_N, grad_GD))
         shared_S = (holds_N & ~alone_N).nonzero()[:, 0]
         row_S, number_S = row_N.index_select(0, shared_S), number_N[: len(shared_S)]
         self._claims_R.scatter_(0, row_S, number_S)
-        into_L = self._claims_R.gather(0, row_N.index_select(0, loser_L))
+        into_L = self._claims_R.gather(0, row_N.index_select(0, loser_L)).long()
         sums_SD = grad_GD.index_select(0, bag_N.index_select(0, shared_S))
         sums_SD.index_add_(0, into_L, grad_GD.index_select(0, bag_N.index_select(0, loser_L)))
         self._move(weight_RD, number_S, (row_S, number_S, sums_SD))
@@ -134,4 +135,4 @@ RULES: Final[Mapping[RuleName, Callable[[int, int, float, torch.device], Rule]]]
 @lru_cache(maxsize=4)
 def counted(count: int, device: torch.device) -> Tensor:
     """0, 1, ..., to be read only: batches have one size, or a few."""
-    return torch.arange(count, device=device)
+    return torch.arange(count, dtype=torch.int32, device=device)
