@@ -57,13 +57,18 @@ def _silence() -> None:
 
 
 def _ended(failures: dict[int, ProcessFailure], job: RowsJob) -> str:
-    # Who lost a peer fails too: what was killed from outside is the cause.
-    rank, failure = min(
-        failures.items(), key=lambda each: (each[1].exitcode >= 0, each[1].timestamp)
-    )
+    rank, failure = min(failures.items(), key=lambda each: _how_late(each[1]))
     how = f"was ended by {failure.signal_name()}" if failure.exitcode < 0 else "failed"
     message = "" if failure.exitcode < 0 else f" ({_told(failure)})"
     return f"process {rank} of {job.processes} {how}{message}; {_kept(job)}"
+
+
+def _how_late(failure: ProcessFailure) -> tuple[int, int]:
+    """Grows from cause to consequence: killed from outside, failed, ended by the launcher."""
+    if failure.exitcode == -signal.SIGTERM:
+        return 2, failure.timestamp
+    # Who lost a peer fails too.
+    return int(failure.exitcode >= 0), failure.timestamp
 
 
 def _told(failure: ProcessFailure) -> str:
