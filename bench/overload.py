@@ -22,12 +22,14 @@ from grpc import aio
 
 from device_client.channels import OPTIONS
 from protos.v1 import collaboration_pb2
-from protos.v1.collaboration_pb2 import Answer, Ask, Hello, Refresh
+from protos.v1.collaboration_pb2 import Answer, Ask, Hello, Rank, Refresh
 from shared_models.contract.bundle import Bundle, read_bundle
 from shared_models.contract.errors import Overloaded
 from shared_models.contract.metrics import Float64Array
 
 DEADLINE_S = 2.0
+CANDIDATES = 100
+"""Of an ask to rank."""
 SESSION = f"/{collaboration_pb2.DESCRIPTOR.services_by_name['Collaboration'].full_name}/Session"
 
 
@@ -64,12 +66,15 @@ class Device:
 
     @classmethod
     async def open(cls, channel: aio.Channel, user: int, bundle: Bundle) -> "Device":
-        """One that may be turned away, with an uplink of its own."""
-        manifest = bundle.manifest
+        """One that may be turned away, with an uplink and candidates of its own."""
+        manifest, rng = bundle.manifest, np.random.default_rng(user)
         uplink = manifest.uplink.items if manifest.uplink else 0
-        items = np.random.default_rng(user).integers(1, manifest.features.items + 1, uplink)
-        refresh = Refresh(items=items.tolist(), events_seen=1)
-        device = cls(channel.stream_stream(SESSION)(), Ask(seq=1, at=1.0, refresh=refresh))
+        items = rng.integers(1, manifest.features.items + 1, uplink).tolist()
+        ask = Ask(seq=1, at=1.0, refresh=Refresh(items=items, events_seen=1))
+        if manifest.ranking:
+            candidates = rng.integers(1, manifest.features.items + 1, CANDIDATES).tolist()
+            ask = Ask(seq=1, at=1.0, rank=Rank(items=items, candidates=candidates))
+        device = cls(channel.stream_stream(SESSION)(), ask)
         hello = Ask(hello=Hello(user=user, bundle_id=bundle.id, waits=False))
         await device._call.write(hello.SerializeToString())
         await device._call.read()

@@ -1,18 +1,21 @@
 """The service beside its peers and floors of the same run, each as a ratio with a target.
 
-    python -m bench.service [--only unary floor accounting batcher download overload]
+    python -m bench.service [--only unary floor accounting batcher ranking ...]
 
 - unary: asks a second, an aio stream for each of 32 devices / a unary call for each ask.
 - floor: the same stream / raw TCP with a length prefix, on event loops of the same kind.
 - accounting: the device's session against an echo, both with their ledgers / without.
 - batcher: the real cloud at 128 devices, batches up to 64 / batches of one.
+- ranking: as batcher, but the cloud ranks 100 candidates with `dlrm`.
 - download: 20 MB through the real FetchBundle / over a bare socket, by the processor time of both
   sides.
 - overload: the real cloud, one ask a batch, at twice the load that it can bear: asks answered in
   time / its capacity.
+- fallback: devices whose cloud ranks, one ask a batch, at twice the load that it can bear:
+  recommendations that were complete within their deadline / all; most the device ranked itself.
 
 Asks have 1 KB and answers 4 KB in the first three. Everything runs on loopback; rounds take turns,
-medians count, and the exit code is 1 where a target is missed. Takes about five minutes.
+medians count, and the exit code is 1 where a target is missed. Takes about six minutes.
 """
 
 import argparse
@@ -76,6 +79,13 @@ def batcher(stock: Stock) -> Iterator[Round]:
 
 
 @contextmanager
+def ranking(stock: Stock) -> Iterator[Round]:
+    ranks = stock.ranking
+    with ranks.cloud() as batched, ranks.cloud("largest_batch=1") as one:
+        yield taking_turns(partial(_refreshed, ranks, batched), partial(_refreshed, ranks, one))
+
+
+@contextmanager
 def download(stock: Stock) -> Iterator[Round]:
     size = ("--bytes", str(LARGE_BYTES))
     large = ("--bundle", stock.large)
@@ -104,14 +114,37 @@ def overload(stock: Stock) -> Iterator[Round]:
         yield play
 
 
+@contextmanager
+def fallback(stock: Stock) -> Iterator[Round]:
+    ranks = stock.ranking
+    with ranks.cloud("largest_batch=1", "patience_s=0.2") as cloud:
+        bundle = ranks.trained.bundles / ranks.trained.bundle.id
+        where = ("--address", cloud.address, "--bundle", str(bundle))
+
+        def play(number: int) -> Pair:
+            rate = OVERLOAD * told("bench.fallback", *where)["rate"]
+            found = told("bench.fallback", *where, "--rate", str(rate), "--seed", str(number))
+            own = 1 - found["cloud"] / found["asked"]
+            print(
+                f"  fallback: {found['asked']} recommendations, {own:.0%} by the device itself, "
+                f"the slowest in {found['slowest']:.3f} s",
+                flush=True,
+            )
+            return found["good"], found["asked"]
+
+        yield play
+
+
 Measure = Callable[[Stock], AbstractContextManager[Round]]
 MEASURES: Mapping[Ratio, Measure] = {
     Ratio("unary", "stream / unary, asks a second", 2.5): unary,
     Ratio("floor", "stream / raw TCP, asks a second", 0.15, rounds=9): floor,
     Ratio("accounting", "accounting on / off, asks a second", 0.95, rounds=5): accounting,
     Ratio("batcher", "batches up to 64 / of 1, refreshes a second", 3.0): batcher,
+    Ratio("ranking", "rankings in batches up to 64 / of 1, a second", 3.0): ranking,
     Ratio("download", "download / bare socket, bytes a CPU-second", 0.18, rounds=5): download,
     Ratio("overload", "goodput at twice the load / capacity", 0.8, rounds=5): overload,
+    Ratio("fallback", "in time at twice the load / all recommendations", 1.0): fallback,
 }
 
 

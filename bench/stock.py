@@ -1,4 +1,4 @@
-"""What the benched cloud serves: a quickly trained DUET, and beside it a bundle of 20 MB."""
+"""What the benched cloud serves: quickly trained methods, and beside DUET a bundle of 20 MB."""
 
 import asyncio
 import shutil
@@ -18,24 +18,29 @@ from simulator.scenario import Scenario
 LARGE_BYTES = 20_000_000
 
 
-def trained_duet() -> Trained:
-    """DUET after one epoch on the synthetic world: how good it is does not matter here."""
-    scenario = Scenario(methods=("duet",), log="synthetic", train={"epochs": 1})
+def quickly_trained(method: str) -> Trained:
+    """A method after one epoch on the synthetic world: how good it is does not matter here."""
+    scenario = Scenario(methods=(method,), log="synthetic", train={"epochs": 1})
     played = plan(scenario)
     cache = BundleCache(cache_root(), scenario.split, played.log.folder, played.log.hash)
     return asyncio.run(cache.trained(played.plays[0].resolved, 0, print))
 
 
 class Stock:
-    """Bundles in a folder of their own; made when first asked for."""
+    """Bundles of a method in a folder of their own; made when first asked for."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, method: str = "duet") -> None:
+        self._folder, self._method = folder, method
+
+    @cached_property
+    def ranking(self) -> "Stock":
+        """Another one, of a method whose cloud ranks."""
+        return Stock(self._folder / "ranking", "dlrm")
 
     @cached_property
     def trained(self) -> Trained:
-        """A copy of `trained_duet`, to serve and to add to."""
-        trained, bundles = trained_duet(), self._folder / "bundles"
+        """A copy of what was `quickly_trained`, to serve and to add to."""
+        trained, bundles = quickly_trained(self._method), self._folder / "bundles"
         shutil.copytree(trained.bundles, bundles)
         return Trained(bundles, trained.bundle)
 

@@ -1,7 +1,7 @@
 """Weights on disk: safetensors with a JSON header, written beside and renamed. No pickle."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -70,8 +70,10 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str,
     draft.replace(path)
 
 
-def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read what `write_tensors` wrote.
+def read_tensors(
+    path: Path, wanted: Callable[[str], bool] = lambda _: True
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what `write_tensors` wrote, or those of the tensors whose names are ``wanted``.
 
     Raises:
         PathMissing: no such file.
@@ -82,7 +84,8 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safe_open(path, framework="pt") as stored:
             about = json.loads(stored.metadata()["about"])
-            return {name: stored.get_tensor(name) for name in stored.keys()}, about  # noqa: SIM118 - no mapping
+            names = filter(wanted, stored.keys())
+            return {name: stored.get_tensor(name) for name in names}, about
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise BadLog(f"{path}: not a checkpoint of ours") from error
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from cloud_server.recipe import TrainSettings, export_code, training_code
-from shared_models.catalog import method_names, resolve, table_format
+from shared_models.catalog import method_names, resolve, rows_config, table_format
 from shared_models.contract.errors import BadSetting, ConcertoError, PathMissing, UnknownName
 from shared_models.contract.settings import parse_settings, validated
 
@@ -27,7 +27,7 @@ TrunkOption = Annotated[str, typer.Option("--trunk", help="sasrec, gru4rec, din 
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", help="path.to.setting=value; may be repeated.")
 ]
-SECTIONS: Final = ("train", "trunk")
+SECTIONS: Final = ("rows", "train", "trunk")
 
 
 @app.command("resolve")
@@ -73,6 +73,12 @@ def _verb(name: str, about: str) -> None:
                 help="A table in the format of the method's original; of several, the last tests."
             ),
         ] = None,
+        random: Annotated[
+            int | None, typer.Option(help="Rows to draw by chance, for a method that reads rows.")
+        ] = None,
+        nproc: Annotated[
+            int, typer.Option(min=1, help="Processes that train together on rows.")
+        ] = 1,
         shifted_sequences: Annotated[
             bool,
             typer.Option("--shifted-sequences", help="Sequences of the table add 1 to each id."),
@@ -97,10 +103,20 @@ def _verb(name: str, about: str) -> None:
         set_: SetOption = None,
     ) -> None:
         settings = _settings(set_)
+        given = _Origin(log, table or [], shifted_sequences, split, (user_col, item_col, time_col))
+        if random is not None or (table and rows_config(method) is not None):
+            given.refuse_log("table" if random is None else "random")
+
+            from cloud_server.rows.cli import run_on_rows
+            from cloud_server.rows.origin import RowsOrigin
+
+            rows = RowsOrigin(given.tables, random, data_seed)
+            run_on_rows(name, method, rows, settings, seed=seed, processes=nproc, out=out)
+            return
+        if nproc > 1:
+            raise BadSetting("nproc", "is of rows: give --table or --random of a method for them")
         resolve(method, 1, trunk, settings)
         training = _training(settings)
-        own = (user_col, item_col, time_col)
-        given = _Origin(log, table or [], shifted_sequences, split, own)
         origin = _origin(method, settings, prefix, given)
 
         from cloud_server import jobs
@@ -251,6 +267,11 @@ class _Origin:
     columns: tuple[str | None, str | None, str | None]
     form: str | None = None
 
+    def refuse_log(self, option: str) -> None:
+        """What ``option`` brings leaves no room for a log."""
+        if any(given is not None for given in (self.log, self.split, *self.columns)):
+            raise BadSetting(option, "brings its events and its cut: no --log, --split or --*-col")
+
     def prepared(self) -> "PreparedLog":
         """The prepared log of either."""
         from shared_models.logs.prepare import Columns, open_or_prepare, open_or_prepare_tables
@@ -268,9 +289,8 @@ def _origin(
     if prefix or (given.tables and form is None):
         option = "table" if given.tables else "prefix"
         raise BadSetting(option, f"{method} has no such format: give --log")
-    others = (given.log, given.split, *given.columns)
-    if form is not None and any(option is not None for option in others):
-        raise BadSetting("table", "brings its events and its cut: no --log, --split or --*-col")
+    if form is not None:
+        given.refuse_log("table")
     if form is None and given.log is None:
         raise BadSetting("log", "name one: movielens-100k, synthetic, or a file")
     if form is None and given.shifted:

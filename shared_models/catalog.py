@@ -8,6 +8,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, get_args
 
+from pydantic import BaseModel
+
 from shared_models.config import MethodConfig, TrunkConfig, TrunkName
 from shared_models.contract.errors import BadSetting, UnknownName
 from shared_models.contract.features import LogFields
@@ -82,6 +84,25 @@ def table_format(method: str, settings: Settings) -> str | None:
     if part not in tables:
         raise BadSetting(f"{method}.part", f"say which table it is: {', '.join(tables)}")
     return str(tables[part])
+
+
+def rows_config(method: str) -> type[BaseModel] | None:
+    """What sets the network of ``method`` over rows that are no log; None where it has none.
+
+    It is ``ROWS`` in the method's ``config.py``.
+
+    Raises:
+        UnknownName: no such method.
+    """
+    if method not in method_names():
+        raise UnknownName("method", method, method_names())
+    config = import_module(f"shared_models.methods.{method}.config")
+    return getattr(config, "ROWS", None)
+
+
+def load_rows(name: str, config: BaseModel) -> Any:
+    """What learns from rows that are no log; imports torch."""
+    return import_module(f"shared_models.methods.{name}.rows").ROWS(config)
 
 
 def load_method(name: str, config: MethodConfig) -> Any:

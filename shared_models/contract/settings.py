@@ -1,14 +1,42 @@
 """Settings as people write them: ``--set path.to.setting=value``."""
 
 import json
+import re
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    PositiveInt,
+    ValidationError,
+)
 
 from shared_models.contract.errors import BadSetting, UnknownName
 
 M = TypeVar("M", bound=BaseModel)
+
+
+def _sizes(sizes: object) -> object:
+    """``"13-512-64"`` as (13, 512, 64); anything else as it is."""
+    if isinstance(sizes, int):  # a size that stands alone, which JSON takes for a number
+        return (sizes,)
+    if not isinstance(sizes, str):
+        return sizes
+    if not re.fullmatch(r"[0-9]+(-[0-9]+)*", sizes):
+        raise ValueError("expected sizes as in 13-512-256-64-16")
+    return tuple(int(size) for size in sizes.split("-"))
+
+
+Sizes = Annotated[
+    tuple[PositiveInt, ...],
+    BeforeValidator(_sizes),
+    PlainSerializer(lambda sizes: "-".join(map(str, sizes)), return_type=str),
+    Field(min_length=1),
+]
+"""Widths of layers, or rows of tables, written ``13-512-256-64-16``."""
 
 
 def parse_settings(pairs: Iterable[str]) -> dict[str, Any]:

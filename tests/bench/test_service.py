@@ -96,8 +96,10 @@ def test_the_targets_are_those_of_the_reference() -> None:
         "floor": 0.15,
         "accounting": 0.95,
         "batcher": 3.0,
+        "ranking": 3.0,
         "download": 0.18,
         "overload": 0.8,
+        "fallback": 1.0,
     }
     assert all(ratio.rounds >= 3 for ratio in MEASURES)
 

@@ -1,6 +1,7 @@
 """What every method promises, checked for each one that is found."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +51,9 @@ def own_scores(case: Case, lists: list[list[int]], batch: Batch, prior: np.ndarr
     if case.method.config.ranking is None:
         return case.method.score(case.model, batch, age=0).detach().numpy()
     events = encode_windows(lists, case.method.config.features.window)
-    read = [torch.from_numpy(prior)] if case.bundle.manifest.features.prior else []
+    features = case.bundle.manifest.features
+    read = [batch.profile_BM] if features.profile else []
+    read += [torch.from_numpy(prior)] if features.prior else []
     scorer = case.method.export(case.model).scorer
     return scorer(torch.from_numpy(events), batch.candidates_BC, *read).detach().numpy()
 
@@ -331,14 +334,31 @@ def test_uplinks_longer_than_behaviour_change_nothing(personal_case: Case) -> No
 
 
 def test_a_fresh_list_of_the_cloud_is_what_the_method_scores(ranking_case: Case) -> None:
-    method, candidates = ranking_case.method, np.arange(1, 21)[None]
-    uplink = method.config.uplink
-    window = encode_windows([[5, 6, 7]], uplink.items if uplink else 10)
-    batch = batch_of([[5, 6, 7]], candidates, method.config.history)
+    method, candidates = ranking_case.method, np.arange(1, 21)[None].repeat(2, axis=0)
+    lists: list[list[int]] = [[5, 6, 7], []]
+    batch = batch_of(lists, candidates, method.config.history)
+    batch = replace(batch, profile_BM=torch.zeros_like(batch.profile_BM))
 
-    scores = method.rank(ranking_case.model, window, candidates)
+    scores = method.rank(ranking_case.model, asked(ranking_case, lists), candidates)
 
     assert same(scores, method.score(ranking_case.model, batch, age=0).detach().numpy())
+
+
+def test_a_list_of_the_cloud_does_not_depend_on_who_shares_its_batch(ranking_case: Case) -> None:
+    torch.set_num_threads(1)
+    rank, model = ranking_case.method.rank, ranking_case.model
+    lists, candidates = windows(64, 10), np.arange(1, 21)[None].repeat(64, axis=0)
+    alone = rank(model, asked(ranking_case, lists[:1] * 8), candidates[:8])
+
+    for mates in (8, 16, 64):
+        together = rank(model, asked(ranking_case, lists[:mates]), candidates[:mates])
+        np.testing.assert_array_equal(together[0], alone[0])
+
+
+def asked(case: Case, lists: list[list[int]]) -> np.ndarray:
+    """Windows as they go up with an ask to rank."""
+    uplink = case.method.config.uplink
+    return encode_windows(lists, uplink.items if uplink else 10)
 
 
 def test_a_fresh_model_without_behaviour_is_its_own_base(case: Case) -> None:

@@ -58,6 +58,17 @@ def probability(column: str) -> Rule:
     )
 
 
+def number_if_any(column: str) -> Rule:
+    """A whole number, below 0 too, or nothing."""
+    return _matching(column, f"^(?:-?{_NUMBER})?$", "expected a whole number or nothing")
+
+
+def hexadecimal_if_any(column: str) -> Rule:
+    """At most 8 hexadecimal digits, or nothing."""
+    expected = "expected at most 8 hexadecimal digits or nothing"
+    return _matching(column, "^[0-9a-fA-F]{0,8}$", expected)
+
+
 def id_list(column: str) -> Rule:
     """Ids separated by commas; nothing at all is an empty list."""
 
