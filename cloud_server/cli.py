@@ -4,19 +4,16 @@ import hashlib
 import json
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import Annotated, Any, Final
 
 import typer
 
+from cloud_server.origin import Origin, origin_of
 from cloud_server.recipe import TrainSettings, export_code, training_code
-from shared_models.catalog import method_names, resolve, rows_config, table_format
+from shared_models.catalog import method_names, resolve, rows_config
 from shared_models.contract.errors import BadSetting, ConcertoError, PathMissing, UnknownName
 from shared_models.contract.settings import parse_settings, validated
-
-if TYPE_CHECKING:
-    from shared_models.logs.prepared import PreparedLog
 
 # Torch and polars are imported by the verbs that need them, so that a wrong option is told at once.
 
@@ -103,7 +100,7 @@ def _verb(name: str, about: str) -> None:
         set_: SetOption = None,
     ) -> None:
         settings = _settings(set_)
-        given = _Origin(log, table or [], shifted_sequences, split, (user_col, item_col, time_col))
+        given = Origin(log, table or [], shifted_sequences, split, (user_col, item_col, time_col))
         if random is not None or (table and rows_config(method) is not None):
             given.refuse_log("table" if random is None else "random")
 
@@ -117,7 +114,7 @@ def _verb(name: str, about: str) -> None:
             raise BadSetting("nproc", "is of rows: give --table or --random of a method for them")
         resolve(method, 1, trunk, settings)
         training = _training(settings)
-        origin = _origin(method, settings, prefix, given)
+        origin = origin_of(method, settings, prefix, given)
 
         from cloud_server import jobs
         from shared_models.logs.fields import known_fields
@@ -254,48 +251,6 @@ def _settings(pairs: list[str] | None) -> dict[str, Any]:
 
 def _training(settings: Mapping[str, Any]) -> TrainSettings:
     return validated(TrainSettings, "train", settings.get("train", {}))
-
-
-@dataclass(frozen=True, slots=True)
-class _Origin:
-    """Where events come from: a log, or tables of the format ``form``."""
-
-    log: str | None
-    tables: list[Path]
-    shifted: bool
-    split: str | None
-    columns: tuple[str | None, str | None, str | None]
-    form: str | None = None
-
-    def refuse_log(self, option: str) -> None:
-        """What ``option`` brings leaves no room for a log."""
-        if any(given is not None for given in (self.log, self.split, *self.columns)):
-            raise BadSetting(option, "brings its events and its cut: no --log, --split or --*-col")
-
-    def prepared(self) -> "PreparedLog":
-        """The prepared log of either."""
-        from shared_models.logs.prepare import Columns, open_or_prepare, open_or_prepare_tables
-
-        if self.form is not None:
-            return open_or_prepare_tables(self.tables, self.form, shifted=self.shifted)
-        return open_or_prepare(str(self.log), Columns(*self.columns), self.split or "user-tail")
-
-
-def _origin(
-    method: str, settings: Mapping[str, Any], prefix: Path | None, given: _Origin
-) -> _Origin:
-    """``given`` with its format, if it makes sense; graphs of originals need a method for them."""
-    form = table_format(method, settings) if given.tables else None
-    if prefix or (given.tables and form is None):
-        option = "table" if given.tables else "prefix"
-        raise BadSetting(option, f"{method} has no such format: give --log")
-    if form is not None:
-        given.refuse_log("table")
-    if form is None and given.log is None:
-        raise BadSetting("log", "name one: movielens-100k, synthetic, or a file")
-    if form is None and given.shifted:
-        raise BadSetting("shifted-sequences", "is said of a table: give --table")
-    return replace(given, form=form)
 
 
 if __name__ == "__main__":
