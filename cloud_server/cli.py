@@ -9,7 +9,6 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from cloud_server.origin import Origin, origin_of
 from cloud_server.recipe import TrainSettings, export_code, training_code
 from shared_models.catalog import method_names, resolve, rows_config
 from shared_models.contract.errors import BadSetting, ConcertoError, PathMissing, UnknownName
@@ -100,6 +99,9 @@ def _verb(name: str, about: str) -> None:
         set_: SetOption = None,
     ) -> None:
         settings = _settings(set_)
+
+        from cloud_server.origin import Origin, origin_of
+
         given = Origin(log, table or [], shifted_sequences, split, (user_col, item_col, time_col))
         if random is not None or (table and rows_config(method) is not None):
             given.refuse_log("table" if random is None else "random")

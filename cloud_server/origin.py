@@ -3,15 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from shared_models.catalog import table_format
 from shared_models.contract.errors import BadSetting
-
-if TYPE_CHECKING:
-    from shared_models.logs.prepared import PreparedLog
-
-# Polars is imported where a log is read, so that a wrong option is told at once.
+from shared_models.logs.prepare import Columns, open_or_prepare, open_or_prepare_tables
+from shared_models.logs.prepared import PreparedLog
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +40,12 @@ class Origin:
         if any(given is not None for given in (self.log, self.split, *self.columns)):
             raise BadSetting(option, "brings its events and its cut: no --log, --split or --*-col")
 
-    def prepared(self) -> "PreparedLog":
+    def prepared(self) -> PreparedLog:
         """The prepared log of either.
 
         Raises:
             InputError: it cannot be used; the message says why and what to do.
         """
-        from shared_models.logs.prepare import Columns, open_or_prepare, open_or_prepare_tables
-
         if self.form is not None:
             return open_or_prepare_tables(self.tables, self.form, shifted=self.shifted)
         return open_or_prepare(str(self.log), Columns(*self.columns), self.split or "user-tail")
