@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from torch import nn
@@ -12,11 +12,18 @@ from cloud_server.settings import ServeSettings
 from protos.v1 import collaboration_pb2
 from shared_models.contract.features import encode_windows
 from shared_models.contract.manifest import Manifest
-from shared_models.contract.tensors import Float32Array, tensor_to_proto
+from shared_models.contract.tensors import Float32Array, Int64Array, tensor_to_proto
 from shared_models.method import RanksInCloud
 
 _MOST_SCORES: Final = 100_000
 """Of one pass, but for one ask that has more; bounds the memory that candidates' vectors take."""
+
+
+class _Asked(NamedTuple):
+    """What one device wants ranked, and for whom."""
+
+    rank: collaboration_pb2.Rank
+    profile: Sequence[int]
 
 
 class CloudRanker:
@@ -46,6 +53,7 @@ class CloudRanker:
     async def scores_for(
         self,
         rank: collaboration_pb2.Rank,
+        profile: Sequence[int] = (),
         *,
         waits: bool,
         expires: float | None,
@@ -57,38 +65,47 @@ class CloudRanker:
             Overloaded: too many wait, and ``waits`` is false.
             CloudUnavailable: it expired.
         """
-        return await self._batcher.submit(rank, waits=waits, expires=expires, stay=stay)
+        return await self._batcher.submit(
+            _Asked(rank, profile), waits=waits, expires=expires, stay=stay
+        )
 
     async def close(self) -> None:
         """Answer what waits."""
         await self._batcher.close()
 
-    def _rank(self, asks: Sequence[collaboration_pb2.Rank]) -> list[collaboration_pb2.Scores]:
+    def _rank(self, asked: Sequence[_Asked]) -> list[collaboration_pb2.Scores]:
         # One pass for each number of candidates: shorter lists padded to the longest would have
         # their last bits depend on who asked beside them.
         by_size: defaultdict[int, list[int]] = defaultdict(list)
-        for index, ask in enumerate(asks):
-            by_size[len(ask.candidates)].append(index)
+        for index, each in enumerate(asked):
+            by_size[len(each.rank.candidates)].append(index)
         scores: dict[int, collaboration_pb2.Scores] = {}
         for size, indices in by_size.items():
             rows = min(len(indices), max(1, _MOST_SCORES // (size or self._features.items)))
             for start in range(0, len(indices), rows):
                 some = indices[start : start + rows]
-                found = self._scored([asks[index] for index in some])
+                found = self._scored([asked[index] for index in some])
                 scores.update(zip(some, found, strict=True))
-        return [scores[index] for index in range(len(asks))]
+        return [scores[index] for index in range(len(asked))]
 
-    def _scored(self, asks: Sequence[collaboration_pb2.Rank]) -> list[collaboration_pb2.Scores]:
+    def _scored(self, asked: Sequence[_Asked]) -> list[collaboration_pb2.Scores]:
         """Of asks with equally many candidates, or with none."""
+        asks = [each.rank for each in asked]
         windows = encode_windows([ask.items for ask in asks], self._window or self._features.window)
         catalogue = range(1, self._features.items + 1)
         candidates = np.array([ask.candidates or catalogue for ask in asks], dtype=np.int64)
         known = self._features.known
-        logits = self._method.rank(
-            self._model, padded_rows(known(windows)), padded_rows(known(candidates))
-        )
+        rows = padded_rows(known(windows)), padded_rows(known(candidates))
+        logits = self._method.rank(self._model, *rows, self._profiles(asked))
         pairs = zip(asks, logits, strict=False)
         return [self._encoded(scores, ask.retrieve) for ask, scores in pairs]
+
+    def _profiles(self, asked: Sequence[_Asked]) -> Int64Array | None:
+        """int64 (B, M), padding rows included; None where the bundle's models read none."""
+        if self._features.profile is None:
+            return None
+        encoded = [self._features.encode_profile(each.profile) for each in asked]
+        return padded_rows(np.concatenate(encoded))
 
     def _encoded(self, logits: Float32Array, retrieve: int) -> collaboration_pb2.Scores:
         """All of the ``logits``, or where some are to be retrieved, the best of the catalogue's."""

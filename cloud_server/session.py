@@ -109,12 +109,15 @@ class Session:
                 raise BadAsk("the ask is empty, or newer than this cloud")
 
     async def _open(self, hello: Hello) -> Welcome:
+        if len(hello.profile) > self._services.largest_list:
+            raise BadAsk(f"a profile of {len(hello.profile)} values")
         served = await self._services.models.served(hello.bundle_id)
         stored = await self._services.uploads.stored(hello.user, waits=hello.waits)
         desk, contributed = served.desk, 0
         if desk is not None:
             contributed = await desk.stored(hello.user, waits=hello.waits)
-        self._device = _Device(hello.user, hello.waits, served, self._services)
+        profile = tuple(hello.profile)
+        self._device = _Device(hello.user, hello.waits, served, self._services, profile)
         return Welcome(events_stored=stored, contributions_stored=contributed)
 
 
@@ -126,6 +129,7 @@ class _Device:
     waits: bool
     served: Served
     services: Services
+    profile: tuple[int, ...] = ()
 
     async def refresh(self, refresh: Refresh, round_: int, stay: Stay) -> Overlay:
         """New slot values.
@@ -187,7 +191,7 @@ class _Device:
         if self.served.ranker is None:
             raise BadAsk("the method of this bundle does not rank in the cloud")
         return await self.served.ranker.scores_for(
-            rank, waits=self.waits, expires=self._expires(), stay=stay
+            rank, self.profile, waits=self.waits, expires=self._expires(), stay=stay
         )
 
     async def upload(self, upload: Upload) -> Stored:

@@ -4,13 +4,14 @@ One page tells the whole story: the window, the decision, the refresh, the overl
 scorer, the ranking with its provenance, and only then what the user took, and learning from it.
 """
 
+from array import array
 from collections.abc import Sequence
 
 import numpy as np
 
 from device_client.allowance import LearningAccount
 from device_client.cloud import Cloud, Identity, tell
-from device_client.controller import Asking, Decide, decide
+from device_client.controller import Asking
 from device_client.history import History
 from device_client.learner import Learned, learned_of
 from device_client.listing import Listing
@@ -36,9 +37,6 @@ class DeviceClient:
         cloud: whom it may ask.
         settings: how it works.
         items: what the user took before, oldest first.
-        decide: takes the decision before each ranking.
-
-    Attributes:
         profile: value ids of the user's features, where the bundle reads them.
     """
 
@@ -52,11 +50,11 @@ class DeviceClient:
         "_listing",
         "_overlays",
         "_participant",
+        "_profile",
         "_scorer",
         "_settings",
         "_uploads",
         "_who",
-        "profile",
     )
 
     def __init__(
@@ -66,15 +64,15 @@ class DeviceClient:
         cloud: Cloud,
         settings: DeviceSettings,
         items: Sequence[int] = (),
-        decide: Decide = decide,
+        profile: Sequence[int] = (),
     ) -> None:
         self._cloud, self._settings = cloud, settings
         self._history = History(settings.memory(scorer.manifest), items)
         self._uploads = Uploads(cloud, settings) if scorer.manifest.uploads else None
         self._account = LearningAccount(settings.learning)
-        self.profile: Sequence[int] = ()
+        self._profile = array("I", profile)
         self._learned: Learned | None = None
-        self._asking = Asking(settings.rule(scorer.manifest), user, settings.seed, decide)
+        self._asking = Asking(settings.rule(scorer.manifest), user, settings.seed)
         self._run(user, scorer)
 
     def switch(self, scorer: Scorer) -> None:
@@ -91,7 +89,9 @@ class DeviceClient:
             self._learned = learned.under(scorer.learner)
 
     def _run(self, user: int, scorer: Scorer) -> None:
-        self._who, self._scorer = Identity(user, scorer.bundle_id), scorer
+        tells = scorer.manifest.ranking and scorer.manifest.features.profile
+        profile = tuple(self._profile) if tells else ()
+        self._who, self._scorer = Identity(user, scorer.bundle_id, profile), scorer
         self._asking.rule = rule = self._settings.rule(scorer.manifest)
         spec = self._settings.ranking(scorer.manifest)
         self._listing = Listing(self._who, self._cloud, spec) if spec else None
@@ -278,7 +278,7 @@ class DeviceClient:
         listed = self._listing.now if self._listing and features.prior else None
         prior = listed.of(slate) if listed else None
         window = features.encode_window(self._history.window(features.window))
-        scores = self._scorer.score(window, slate, overlay, self.profile, prior)
+        scores = self._scorer.score(window, slate, overlay, self._profile, prior)
         age = overlay.age(seen) if overlay and not learned else None
         source = Source.DEFAULT_WEIGHTS
         if learned:

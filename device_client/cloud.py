@@ -17,10 +17,17 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who asks: a user's device, and the bundle that it runs."""
+    """Who asks: a user's device, and the bundle that it runs.
+
+    Attributes:
+        user: whose device it is.
+        bundle_id: what it runs.
+        profile: value ids of the user's features, where the cloud ranks by them.
+    """
 
     user: int
     bundle_id: str
+    profile: tuple[int, ...] = ()
 
 
 def tell(what: str, who: Identity, error: ConcertoError) -> None:

@@ -54,9 +54,6 @@ def decide(rule: RefreshRule, situation: Situation, seed: int = 0) -> Decision:
     return Decision.REFRESH if is_due else Decision.SCORE
 
 
-Decide = Callable[[RefreshRule, Situation, int], Decision]
-
-
 class Asking:
     """When one device asks its cloud, and what it knows of the last time.
 
@@ -64,7 +61,6 @@ class Asking:
         rule: of the bundle, or the one set over it.
         user: whose device it is.
         seed: of the rule ``random``.
-        decide: by which it is decided.
 
     Attributes:
         rule: as given; another bundle has another one.
@@ -73,7 +69,6 @@ class Asking:
     """
 
     __slots__ = (
-        "_decide",
         "_refreshed_at",
         "_seed",
         "_spent",
@@ -83,8 +78,8 @@ class Asking:
         "rule",
     )
 
-    def __init__(self, rule: RefreshRule, user: int, seed: int, decide: Decide) -> None:
-        self.rule, self._user, self._seed, self._decide = rule, user, seed, decide
+    def __init__(self, rule: RefreshRule, user: int, seed: int) -> None:
+        self.rule, self._user, self._seed = rule, user, seed
         self._spent = self.rankings = 0
         self._refreshed_at: int | None = None
         self.items: Sequence[int] = ()
@@ -94,7 +89,7 @@ class Asking:
         budget = self.rule.budget
         debt = self._spent - budget * self.rankings if budget else 0
         situation = Situation(self._user, events_seen, self._refreshed_at, debt, measure)
-        return self._decide(self.rule, situation, self._seed)
+        return decide(self.rule, situation, self._seed)
 
     def paid(self, receipt: Receipt | None) -> bool:
         """Enter what an exchange cost; whether there was one."""

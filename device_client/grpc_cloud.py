@@ -254,7 +254,8 @@ class GrpcCloud:
 
     async def _greet(self, session: Session) -> None:
         waits = self._line.deadline_s is None
-        hello = Hello(user=session.who.user, bundle_id=session.who.bundle_id, waits=waits)
+        who = session.who
+        hello = Hello(user=who.user, bundle_id=who.bundle_id, waits=waits, profile=who.profile)
         try:
             done = await session.exchange(Ask(round=self.round, hello=hello), CONTROL)
         except ConcertoError:

@@ -1,7 +1,6 @@
 """Many virtual devices in one process, over one scorer and one cloud."""
 
 import asyncio
-from array import array
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import TypeVar
@@ -40,8 +39,8 @@ class Host:
         """The device of ``user``; a new one, which knows ``items``, where there is none."""
         device = self.devices.get(user)
         if device is None:
-            device = DeviceClient(user, self.scorer, self._cloud, self.settings, items)
-            device.profile = array("I", profile)
+            own = (self.scorer, self._cloud, self.settings, items)
+            device = DeviceClient(user, *own, profile=profile)
             self.devices[user] = device
         return device
 

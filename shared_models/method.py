@@ -280,6 +280,15 @@ class Learns(Protocol):
 class RanksInCloud(Protocol):
     """A method whose cloud can rank for a device."""
 
-    def rank(self, model: nn.Module, windows: Int64Array, candidates: Int64Array) -> Float32Array:
-        """Logits float32 (B, C) for windows int64 (B, T), right-padded, and candidates (B, C)."""
+    def rank(
+        self,
+        model: nn.Module,
+        windows: Int64Array,
+        candidates: Int64Array,
+        profile: Int64Array | None = None,
+    ) -> Float32Array:
+        """Logits float32 (B, C) for windows int64 (B, T), right-padded, and candidates (B, C).
+
+        ``profile`` int64 (B, M) are value ids of the users' features, where the method reads them.
+        """
         ...

@@ -129,22 +129,28 @@ class Hello(_message.Message):
     USER_FIELD_NUMBER: _builtins.int
     BUNDLE_ID_FIELD_NUMBER: _builtins.int
     WAITS_FIELD_NUMBER: _builtins.int
+    PROFILE_FIELD_NUMBER: _builtins.int
     user: _builtins.int
     """The user whose device this is, as the prepared log numbers users."""
     bundle_id: _builtins.str
     """Bundle that the device runs."""
     waits: _builtins.bool
     """True in a replay: wait for a busy cloud instead of being turned away."""
+    @_builtins.property
+    def profile(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Value ids of the user's features, where the cloud ranks by them."""
+
     def __init__(
         self,
         *,
         user: _builtins.int = ...,
         bundle_id: _builtins.str = ...,
         waits: _builtins.bool = ...,
+        profile: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_id", b"bundle_id", "user", b"user", "waits", b"waits"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_id", b"bundle_id", "profile", b"profile", "user", b"user", "waits", b"waits"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -67,7 +67,14 @@ class TinyMethod:
         weights = values[:, :24].reshape(-1, 4, 6)
         return Personalization({"head.weight": weights, "head.bias": values[:, 24:]})
 
-    def rank(self, model: nn.Module, windows: Int64Array, candidates: Int64Array) -> Float32Array:
+    def rank(
+        self,
+        model: nn.Module,
+        windows: Int64Array,
+        candidates: Int64Array,
+        profile: Int64Array | None = None,
+    ) -> Float32Array:
+        assert profile is None
         self.asked.append(windows)
         with torch.inference_mode():
             state = model(torch.from_numpy(windows))[:, :24]

@@ -526,3 +526,26 @@ async def test_neighbours_hear_of_each_other_in_the_next_round_of_a_replay_and_e
                 heard.append(float(tensor_from_proto(slot)[0]))
 
     assert heard == expected
+
+
+async def test_who_says_what_the_user_is_like_is_ranked_by_it(
+    open_cloud: OpenCloud, root: Path, method: TinyMethod, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    profile = {"values": 9, "most": 3}
+    bundle = make_bundle(features={"items": ITEMS, "window": WINDOW, "profile": profile})
+    release(root, bundle)
+    seen: list[np.ndarray] = []
+    plain = TinyMethod.rank
+
+    def rank(self: TinyMethod, *args: Any) -> Any:
+        seen.append(args[3])
+        return plain(self, *args[:3])
+
+    monkeypatch.setattr(TinyMethod, "rank", rank)
+    async with open_cloud() as cloud:
+        device = cloud.device()
+        await device.ask(hello=Hello(user=1, bundle_id=bundle.id, profile=[4, 99, 2]))
+        await device.ask(rank=Rank(items=[1], candidates=[2, 3]))
+
+    assert seen[0][0].tolist() == [4, 0, 2]
+    assert method.asked

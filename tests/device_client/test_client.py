@@ -591,11 +591,9 @@ async def test_a_device_feeds_its_user_s_profile(
         return np.zeros((1, len(CANDIDATES)), np.float32)
 
     monkeypatch.setattr(scorer, "_graph", SimpleNamespace(run=run))
-    device = DeviceClient(1, scorer, cloud, settings, [1])
-
-    await device.rank(CANDIDATES)
-    device.profile = (4, 99, 2)
-    await device.rank(CANDIDATES)
+    for known in ((), (4, 99, 2)):
+        device = DeviceClient(1, scorer, cloud, settings, [1], profile=known)
+        await device.rank(CANDIDATES)
 
     assert fed == [[[0, 0, 0]], [[4, 0, 2]]]
 

@@ -34,7 +34,13 @@ class Base(PlainTraining):
         everything = nn.Module.parameters
         return [Stage("trunk", everything, self._softmax, self._log_shares, rows="sequences")]
 
-    def rank(self, model: nn.Module, windows: Int64Array, candidates: Int64Array) -> Float32Array:
+    def rank(
+        self,
+        model: nn.Module,
+        windows: Int64Array,
+        candidates: Int64Array,
+        profile: Int64Array | None = None,  # noqa: ARG002 - it reads none
+    ) -> Float32Array:
         """Logits (B, C), in the cloud."""
         device = next(model.parameters()).device
         inputs = (torch.from_numpy(array).to(device) for array in (windows, candidates))

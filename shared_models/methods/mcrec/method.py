@@ -72,7 +72,13 @@ class Mcrec:
             return self._own(network, batch, listed_BC)
         return listed_BC
 
-    def rank(self, model: nn.Module, windows: Int64Array, candidates: Int64Array) -> Float32Array:
+    def rank(
+        self,
+        model: nn.Module,
+        windows: Int64Array,
+        candidates: Int64Array,
+        profile: Int64Array | None = None,  # noqa: ARG002 - it reads none
+    ) -> Float32Array:
         """Logits (B, C) of the cloud."""
         network = _network(model)
         device = next(network.parameters()).device

@@ -114,8 +114,7 @@ async def test_a_device_ranks_by_itself_while_the_cloud_is_away() -> None:
     bundle = compile_bundle(dlrm, both, log_hash="none")
     cloud = FakeCloud(bundle)
     cloud.away = True
-    device = DeviceClient(1, Scorer(bundle), cloud, DeviceSettings(), [3, 5])
-    device.profile = [2]
+    device = DeviceClient(1, Scorer(bundle), cloud, DeviceSettings(), [3, 5], profile=[2])
 
     ranking = await device.rank([7, 1, 2])
 
