@@ -23,6 +23,19 @@ class TrainSettings(BaseModel):
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
 
+class NodeTrainSettings(BaseModel):
+    """How to train classifiers of nodes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    epochs: PositiveInt = Field(300, description="Most epochs of a stage.")
+    patience: PositiveInt = Field(40, description="Epochs without a better validation micro-F1.")
+    nodes: PositiveInt = Field(20_000, description="Most nodes of a batch, a part of the graph.")
+    learning_rate: PositiveFloat = 1e-2
+    weight_decay: NonNegativeFloat = 5e-4
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+
 _ROOT: Final = Path(__file__).parent.parent
 _TRAINING: Final = (
     "cloud_server/dataset.py",
@@ -37,6 +50,19 @@ _TRAINING: Final = (
     "shared_models/logs/neighbours.py",
     "shared_models/method.py",
     "shared_models/trunks",
+)
+_NODES: Final = (
+    "cloud_server/graphs",
+    "cloud_server/recipe.py",
+    "shared_models/config.py",
+    "shared_models/contract/bundle.py",
+    "shared_models/contract/manifest.py",
+    "shared_models/contract/nodes.py",
+    "shared_models/graphs.py",
+    "shared_models/layers/graph.py",
+    "shared_models/logs/graphs",
+    "shared_models/node_export.py",
+    "shared_models/node_method.py",
 )
 _EXPORT: Final = (
     "cloud_server/calibration.py",
@@ -60,6 +86,11 @@ def training_code(method: str) -> str:
 def export_code(method: str) -> str:
     """SHA-256 over the sources that shape a bundle made of given weights."""
     return _sources(*_TRAINING, *_EXPORT, f"shared_models/methods/{method}")
+
+
+def node_code(method: str) -> str:
+    """SHA-256 over the sources that shape weights and bundle of a ``method`` for graphs."""
+    return _sources(*_NODES, f"shared_models/methods/{method}")
 
 
 def _sources(*places: str) -> str:

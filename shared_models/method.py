@@ -14,7 +14,6 @@ What else it can do are small protocols beside it; the cloud asks ``isinstance``
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -32,13 +31,6 @@ from shared_models.contract.tensors import Float32Array, Int64Array
 Rows = Literal["targets", "sequences"]
 """What a training batch holds: single targets with the history before each, or behaviour as it
 went on, H + 1 items of one user in a row, in which every item is the target of those before."""
-
-
-class Task(StrEnum):
-    """What a log asks of a model."""
-
-    NEXT_ITEM = "next-item"
-    LABELLED_EXPOSURES = "labelled-exposures"
 
 
 @dataclass(frozen=True, slots=True)
