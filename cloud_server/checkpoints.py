@@ -11,10 +11,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from typing_extensions import TypeVar
 
-from shared_models.catalog import load_method, resolve, resolve_nodes
+from shared_models.catalog import load_method, resolve, resolve_nodes, task_of
 from shared_models.config import MethodConfig
-from shared_models.contract.errors import BadLog, PathMissing
+from shared_models.contract.errors import BadLog, BadSetting, PathMissing
 from shared_models.contract.features import FieldSpec, LogFields
+from shared_models.contract.manifest import Task
 from shared_models.contract.nodes import NodeSpec
 from shared_models.method import Method
 from shared_models.node_method import NodeMethod
@@ -63,6 +64,8 @@ def load_checkpoint(folder: Path) -> Trained:
         BadSetting: its method does not rank.
     """
     tensors, about = read_tensors(folder / MODEL)
+    if task_of(about["method"]) is not Task.RANKING:
+        raise BadSetting("method", f"{folder} holds a {about['method']}, which does not rank")
     return _loaded(load_method(about["method"], _config(about)), tensors, about)
 
 

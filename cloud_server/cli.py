@@ -1,6 +1,5 @@
 """concerto-cloud: train, export, evaluate, infer and serve."""
 
-import hashlib
 import json
 import sys
 from collections.abc import Mapping
@@ -10,9 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from cloud_server.recipe import TrainSettings, export_code, training_code
-from shared_models.catalog import method_names, resolve, table_format
+from cloud_server.graphs import verbs
+from cloud_server.recipe import TrainSettings, digest, export_code, training_code
+from shared_models.catalog import method_names, resolve, table_format, task_of
 from shared_models.contract.errors import BadSetting, ConcertoError, PathMissing, UnknownName
+from shared_models.contract.manifest import Task
 from shared_models.contract.settings import parse_settings, validated
 
 if TYPE_CHECKING:
@@ -39,14 +40,17 @@ def resolve_settings(
     ``key`` names a trained model, ``export_key`` the bundle that is made of it.
     """
     settings = _settings(set_)
+    if task_of(method) is Task.NODE_CLASSIFICATION:
+        print(json.dumps(verbs.resolved(method, settings)))
+        return
     # The number of items comes from the log, whose hash stands beside these keys in any cache.
     config = resolve(method, 1, trunk, settings)
     training = _training(settings).model_dump(mode="json")
     fields = config.model_dump(mode="json")
     about = {
         "method": method,
-        "key": _digest(method, config.digest, training, training_code(method)),
-        "export_key": _digest(fields, export_code(method)),
+        "key": digest(method, config.digest, training, training_code(method)),
+        "export_key": digest(fields, export_code(method)),
         "config": fields,
         "train": training,
     }
@@ -97,9 +101,13 @@ def _verb(name: str, about: str) -> None:
         set_: SetOption = None,
     ) -> None:
         settings = _settings(set_)
+        own = (user_col, item_col, time_col)
+        if task_of(method) is Task.NODE_CLASSIFICATION:
+            given = {"log": log, "table": table, "split": split, "*-col": any(own)}
+            verbs.carry_out(name, method, settings, prefix, given, verbs.Place(seed, out, bundles))
+            return
         resolve(method, 1, trunk, settings)
         training = _training(settings)
-        own = (user_col, item_col, time_col)
         origin = _origin(method, prefix, _Origin(log, table or [], shifted_sequences, split, own))
 
         from cloud_server import jobs
@@ -220,10 +228,6 @@ def main() -> None:
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
-
-
-def _digest(*parts: Any) -> str:
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def _settings(pairs: list[str] | None) -> dict[str, Any]:

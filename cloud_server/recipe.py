@@ -1,8 +1,9 @@
 """How to train, as data; torch-free, so that a wrong setting is told at once."""
 
 import hashlib
+import json
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
@@ -91,6 +92,11 @@ def export_code(method: str) -> str:
 def node_code(method: str) -> str:
     """SHA-256 over the sources that shape weights and bundle of a ``method`` for graphs."""
     return _sources(*_NODES, f"shared_models/methods/{method}")
+
+
+def digest(*parts: Any) -> str:
+    """SHA-256 over values that JSON can hold."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def _sources(*places: str) -> str:

@@ -94,6 +94,9 @@ class NodeConfig(AnyConfig):
     task: ClassVar[Task] = Task.NODE_CLASSIFICATION
 
     nodes: NodeSpec
+    absent: Literal["degree", "identity"] = Field(
+        "degree", description="What stands for features where a graph comes without any."
+    )
 
 
 class MethodConfig(AnyConfig):
