@@ -1,14 +1,19 @@
 """GGCN: on Citeseer, on a large graph, on a device, and under shift.
 
     python -m bench.graphs citeseer --prefix DIR/citeseer [--seeds 0,1,2,3,4]
+    python -m bench.graphs degrees --prefix DIR/citeseer
     python -m bench.graphs large
     python -m bench.graphs device --prefix DIR/citeseer
+    python -m bench.graphs shift [--seeds 0,1,2,3,4]
     python -m bench.graphs spread
 
 ``citeseer`` gives the test accuracy of the plain method, depth and epoch chosen on validation, and
-how far the exported graph is from torch on ego graphs. ``large`` times an epoch on 100,000 nodes
-and 2,000,000 edges and tells the most memory it took. ``device`` times ego graphs of 200 nodes
-through the device's own classifier, beside the bare onnxruntime session. ``spread`` times ways of
+how far the exported graph is from torch on ego graphs. ``degrees`` trains plainly and decorrelated
+on Citeseer's well-connected nodes alone, and tests on those and on the others. ``large`` times an
+epoch on 100,000 nodes and 2,000,000 edges and tells the most memory it took. ``device`` times ego
+graphs of 200 nodes through the device's own classifier, beside the bare onnxruntime session.
+``shift`` compares plain and decorrelated training on `shared_models.logs.graphs.spurious`, where a
+correlation of .8 in the cloud's graph is turned round on the device's. ``spread`` times ways of
 passing messages. One thread, as devices and busy clouds have it.
 """
 
@@ -16,7 +21,8 @@ import argparse
 import resource
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,22 +31,32 @@ import onnxruntime
 import torch
 from torch import Tensor
 
+from cloud_server.graphs.evaluate import node_scores
 from cloud_server.graphs.parts import GraphData
 from cloud_server.graphs.train import NodeEpoch, train_nodes
 from cloud_server.recipe import NodeTrainSettings
+from device_client.classifier import Classifier
 from shared_models.catalog import load_method, resolve_nodes
-from shared_models.contract.bundle import Bundle
+from shared_models.contract.bundle import Bundle, pack
 from shared_models.contract.classification import classification
 from shared_models.contract.nodes import NodeGraph
 from shared_models.layers.graph import spread_over, spread_sparse
-from shared_models.logs.graphs.labelled import LabelledGraph
+from shared_models.logs.graphs.labelled import PARTS, LabelledGraph
 from shared_models.logs.graphs.read import read_graph
+from shared_models.logs.graphs.spurious import spurious_graph
 from shared_models.node_export import CLASSIFIER, compile_node_bundle
 from shared_models.node_method import NodeMethod
 
 DEPTHS = (1, 2, 4)
 LARGE_NODES, LARGE_EDGES, LARGE_FEATURES = 100_000, 2_000_000, 50
 EGO_NODES = 200
+CONNECTED = 3
+"""Neighbours that a well-connected node has at least."""
+DEVICE_NETWORK = {"device_width": 28, "layers": 2}
+SHIFT_NODES, CORRELATION = 4_000, 0.8
+SHIFT_NETWORK = {"width": 32, "dropout": 0.2, "scale": "none"}
+T_975 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 10: 2.262}
+"""Student's t at 97.5 % for so many seeds."""
 
 
 class Quiet:
@@ -103,10 +119,49 @@ def _feeds(graph: NodeGraph) -> dict[str, Any]:
     return {"features": graph.features_NF, "edges": graph.edges_2E, "degrees": graph.degrees_N}
 
 
+def device(prefix: Path) -> None:
+    graph = read_graph(prefix)
+    method = ggcn(graph, **DEVICE_NETWORK)
+    bundle = compile_node_bundle(method, method.build(0), graph.hash)
+    classifier, session = Classifier(bundle), _session(bundle)
+    egos = [graph.graph.part(_about(graph, centre)) for centre in graph.nodes("test")[:5].tolist()]
+    print(
+        f"device model: {len(bundle.graph(CLASSIFIER)):,} bytes; whole bundle {bundle.size:,}, "
+        f"{len(pack(bundle)):,} on the wire"
+    )
+    ours = [_ms(lambda ego=ego: classifier.classify(ego)) for ego in egos]
+    bare = [_ms(lambda ego=ego: session.run(None, _feeds(ego))) for ego in egos]
+    sizes = ", ".join(f"{len(ego)}/{ego.edges_2E.shape[1] // 2}" for ego in egos)
+    print(
+        f"ego graphs (nodes/edges {sizes}): {np.median(ours):.2f} ms through the device's "
+        f"classifier, {np.median(bare):.2f} ms bare onnxruntime"
+    )
+
+
+def _about(graph: LabelledGraph, centre: int) -> Any:
+    """The nearest nodes of a test node, as many as a device has; far ones where it has few."""
+    for hops in range(1, 30):
+        nodes = graph.graph.around(np.array([centre]), hops)
+        if len(nodes) >= EGO_NODES:
+            break
+    rest = np.setdiff1d(np.arange(len(graph)), nodes)
+    return np.concatenate([nodes, rest])[:EGO_NODES]
+
+
+def _ms(work: Callable[[], object]) -> float:
+    """Median of 50 runs."""
+    times = []
+    for _ in range(55):
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return 1e3 * float(np.median(times[5:]))
+
+
 def large() -> None:
     graph = drawn_graph(LARGE_NODES, LARGE_EDGES, LARGE_FEATURES)
     method = ggcn(graph, layers=4, scale="none")
-    for nodes in (LARGE_NODES, 20_000):
+    for nodes in (20_000, LARGE_NODES):
         settings = NodeTrainSettings(epochs=2, nodes=nodes)
         start = time.perf_counter()
         train_nodes(method, graph, settings, 0, Quiet())
@@ -135,6 +190,70 @@ def drawn_graph(nodes: int, edges: int, features: int) -> LabelledGraph:
     return LabelledGraph("drawn", ids, graph, hot, np.ones(nodes, bool), parts, multi_label=False)
 
 
+def shift(seeds: Sequence[int]) -> None:
+    found: dict[str, dict[str, list[float]]] = {}
+    best = []
+    for seed in seeds:
+        cloud = spurious_graph(SHIFT_NODES, CORRELATION, seed)
+        # Devices' graphs are other ones: the same correlation, none, and its opposite.
+        others = {
+            r: spurious_graph(SHIFT_NODES, r, 1000 * (seed + 1) + n)
+            for n, r in enumerate((CORRELATION, 0.0, -CORRELATION))
+        }
+        best.append([other.best for other in others.values()])
+        for name, how in {"plain": None, "decorrelated": {}}.items():
+            method = ggcn(cloud.graph, **SHIFT_NETWORK, decorrelate=how)
+            trained, _ = train_nodes(method, cloud.graph, NodeTrainSettings(), seed, Quiet())
+            for r, other in others.items():
+                every = classification(
+                    node_scores(trained, other.graph), other.graph.labels_NC, multi_label=False
+                )
+                where = f"correlation {r:+.1f}"
+                found.setdefault(name, {}).setdefault(where, []).append(every["accuracy"])
+        print(f"seed {seed}: {_last(found)}", flush=True)
+    print(f"best reachable on average: {np.mean(best):.4f}")
+    _print_gains(found, len(seeds))
+
+
+def degrees(prefix: Path, seeds: Sequence[int]) -> None:
+    graph = read_graph(prefix)
+    connected = graph.graph.degrees_N >= CONNECTED
+    seen = replace(
+        graph, labelled_N=graph.labelled_N & (connected | (graph.part_N == PARTS.index("test")))
+    )
+    test = graph.nodes("test")
+    found: dict[str, dict[str, list[float]]] = {}
+    for seed in seeds:
+        for name, how in {"plain": None, "decorrelated": {"of": "state"}}.items():
+            trained, _ = train_nodes(
+                ggcn(graph, decorrelate=how), seen, NodeTrainSettings(), seed, Quiet()
+            )
+            scores = node_scores(trained, graph)
+            for where, own in {"as trained": connected[test], "others": ~connected[test]}.items():
+                nodes = test[own]
+                every = classification(scores[nodes], graph.labels_NC[nodes], multi_label=False)
+                found.setdefault(name, {}).setdefault(where, []).append(every["accuracy"])
+        print(f"seed {seed}: {_last(found)}", flush=True)
+    _print_gains(found, len(seeds))
+
+
+def _print_gains(found: Mapping[str, Mapping[str, Sequence[float]]], seeds: int) -> None:
+    for where, plain in found["plain"].items():
+        gain = np.subtract(found["decorrelated"][where], plain)
+        half = T_975[seeds] * gain.std(ddof=1) / np.sqrt(seeds)
+        print(
+            f"{where}: plain {np.mean(plain):.4f}, decorrelated "
+            f"{np.mean(found['decorrelated'][where]):.4f}, gain {gain.mean():+.4f} ± {half:.4f}"
+        )
+
+
+def _last(found: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
+    return "; ".join(
+        f"{name} " + ", ".join(f"{r} {values[-1]:.4f}" for r, values in by.items())
+        for name, by in found.items()
+    )
+
+
 def spread() -> None:
     for nodes, edges in ((3_327, 4_552), (20_000, 400_000)):
         graph = drawn_graph(nodes, edges, 2).graph
@@ -158,17 +277,20 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("what", choices=("citeseer", "large", "device", "spread"))
+    work: dict[str, Callable[[Path, Sequence[int]], None]] = {
+        "citeseer": citeseer,
+        "degrees": degrees,
+        "device": lambda prefix, _: device(prefix),
+        "large": lambda *_: large(),
+        "shift": lambda _, seeds: shift(seeds),
+        "spread": lambda *_: spread(),
+    }
+    parser.add_argument("what", choices=work)
     parser.add_argument("--prefix", type=Path)
     parser.add_argument("--seeds", default="0,1,2,3,4")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    if options.what == "citeseer":
-        citeseer(options.prefix, [int(seed) for seed in options.seeds.split(",")])
-    elif options.what == "large":
-        large()
-    elif options.what == "spread":
-        spread()
+    work[options.what](options.prefix, [int(seed) for seed in options.seeds.split(",")])
     return 0
 
 

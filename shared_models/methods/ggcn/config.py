@@ -2,9 +2,37 @@
 
 from typing import Literal, Self
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 
 from shared_models.config import NodeConfig
+
+
+class Decorrelation(BaseModel):
+    """How training nodes are weighed so that nothing goes together with anything else by chance."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    of: Literal["heard", "state"] = Field(
+        "heard",
+        description="heard: a node's features and what it hears of them. state: the network's last "
+        "hidden state, where features are too many.",
+    )
+    functions: PositiveInt = Field(5, description="Random Fourier features of a dimension, Q.")
+    dimensions: PositiveInt = Field(16, description="Dimensions drawn for a step.")
+    steps: PositiveInt = Field(5, description="Steps of Adam before each step of the network.")
+    rate: PositiveFloat = Field(0.05, description="Learning rate of the weights.")
+    pull: NonNegativeFloat = Field(
+        0.1, description="What holds weights to 1, times their variance."
+    )
 
 
 class Config(NodeConfig):
@@ -31,6 +59,10 @@ class Config(NodeConfig):
     dropout: float = Field(0.5, ge=0, lt=1, description="Share of values dropped in training.")
     scale: Literal["rows", "none"] = Field(
         "rows", description="rows: the features of a node sum to 1, inside the network."
+    )
+
+    decorrelate: Decorrelation | None = Field(
+        None, description="Against shift between cloud and devices; None: all nodes weigh alike."
     )
 
     @model_validator(mode="after")

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from shared_models.methods.ggcn.config import Config
 from shared_models.methods.ggcn.network import DeviceClassifier, GgcnNetwork
+from shared_models.methods.ggcn.reweighting import decorrelated
 from shared_models.node_method import NodeBatch, NodeStage
 
 
@@ -39,10 +40,12 @@ class Ggcn:
 
     def stages(self) -> Sequence[NodeStage]:
         """The cloud's network, then the devices' where it is another."""
-        cloud = NodeStage("cloud", _cloud_parameters, _cloud_scores, self._labels_loss)
+        weigh = self._weigh if self.config.decorrelate else None
+        cloud = NodeStage("cloud", _cloud_parameters, _cloud_scores, self._labels_loss, weigh)
         if self.config.device_width is None:
             return [cloud]
-        return [cloud, NodeStage("device", _device_parameters, self.score, self._device_loss)]
+        parts = (_device_parameters, self.score, self._device_loss, weigh)
+        return [cloud, NodeStage("device", *parts)]
 
     def score(self, model: nn.Module, batch: NodeBatch) -> Tensor:
         """Logits (N, C) of the network that devices run."""
@@ -52,6 +55,20 @@ class Ggcn:
     def export(self, model: nn.Module) -> nn.Module:
         """The network that devices run."""
         return DeviceClassifier(_network(model).networks.device)
+
+    def _weigh(
+        self, model: nn.Module, batch: NodeBatch, before_M: Tensor, drawn: torch.Generator
+    ) -> Tensor:
+        how = self.config.decorrelate
+        if how is None:
+            return before_M
+        with torch.no_grad():
+            if how.of == "state":
+                values_ND = _network(model).cloud.represent(batch.features_NF, batch.spread)
+            else:
+                heard_NF = batch.spread(batch.features_NF)
+                values_ND = torch.cat([batch.features_NF, heard_NF], 1)
+        return decorrelated(values_ND[batch.targets_M], before_M, how, drawn)
 
     def _labels_loss(
         self, _: nn.Module, batch: NodeBatch, logits_NC: Tensor, weights_M: Tensor
