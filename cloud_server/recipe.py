@@ -30,7 +30,9 @@ class NodeTrainSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     epochs: PositiveInt = Field(300, description="Most epochs of a stage.")
-    patience: PositiveInt = Field(40, description="Epochs without a better validation micro-F1.")
+    patience: PositiveInt = Field(
+        40, description="Epochs without a better validation micro-F1 or loss."
+    )
     nodes: PositiveInt = Field(20_000, description="Most nodes of a batch, a part of the graph.")
     learning_rate: PositiveFloat = 1e-2
     weight_decay: NonNegativeFloat = 5e-4

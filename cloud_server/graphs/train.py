@@ -141,6 +141,7 @@ class _Trainer:
         )
         epochs: list[NodeEpoch] = []
         best: NodeEpoch | None = None
+        since = 0
         kept: dict[str, Tensor] = {}
         weights_N = torch.ones(len(self._data), device=self._device)
         for number in range(1, settings.epochs + 1):
@@ -148,14 +149,18 @@ class _Trainer:
                 rng = np.random.default_rng([self._seed, place, number])
                 torch.manual_seed(int(rng.integers(2**62)))
                 loss = self._epoch(stage, model, optimiser, (number, rng, weights_N))
-            epochs.append(NodeEpoch(number, loss, *self._validated(stage, model)))
-            if best is None or epochs[-1].rank > best.rank:
-                best = epochs[-1]
+            epoch = NodeEpoch(number, loss, *self._validated(stage, model))
+            # With several labels F1 may fall to 0 before it rises, while the loss gets better.
+            hopeful = all(epoch.validation_loss < other.validation_loss for other in epochs)
+            epochs.append(epoch)
+            if best is None or epoch.rank > best.rank:
+                best, hopeful = epoch, True
                 kept = {name: value.clone() for name, value in model.state_dict().items()}
-            elif number - best.number >= settings.patience:
+            since = 0 if hopeful else since + 1
+            if since >= settings.patience:
                 break
             if number % _TOLD_EVERY == 0:
-                self._watcher.on_epoch(stage.name, epochs[-1])
+                self._watcher.on_epoch(stage.name, epoch)
         model.load_state_dict(kept)
         return epochs
 
