@@ -224,7 +224,7 @@ def degrees(prefix: Path, seeds: Sequence[int]) -> None:
     test = graph.nodes("test")
     found: dict[str, dict[str, list[float]]] = {}
     for seed in seeds:
-        for name, how in {"plain": None, "decorrelated": {"of": "state"}}.items():
+        for name, how in {"plain": None, "decorrelated": {}}.items():
             trained, _ = train_nodes(
                 ggcn(graph, decorrelate=how), seen, NodeTrainSettings(), seed, Quiet()
             )
