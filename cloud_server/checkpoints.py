@@ -27,7 +27,7 @@ M = TypeVar("M", Method, NodeMethod)
 M_co = TypeVar("M_co", bound=Method | NodeMethod, default=Method, covariant=True)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Trained(Generic[M_co]):
     """A method with weights.
 
