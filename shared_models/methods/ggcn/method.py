@@ -68,7 +68,11 @@ class Ggcn:
             else:
                 heard_NF = batch.spread(batch.features_NF)
                 values_ND = torch.cat([batch.features_NF, heard_NF], 1)
-        return decorrelated(values_ND[batch.targets_M], before_M, how, drawn)
+        targets_M = batch.targets_M
+        groups_M = torch.zeros_like(targets_M)
+        if not self.config.nodes.multi_label:
+            groups_M = batch.labels_NC[targets_M].argmax(1)
+        return decorrelated(values_ND[targets_M], before_M, groups_M, how, drawn)
 
     def _labels_loss(
         self, _: nn.Module, batch: NodeBatch, logits_NC: Tensor, weights_M: Tensor

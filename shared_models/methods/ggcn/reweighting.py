@@ -40,33 +40,40 @@ def covariance(weights_M: Tensor, features_MDQ: Tensor) -> Tensor:
 
 
 def decorrelated(
-    values_MD: Tensor, before_M: Tensor, how: Decorrelation, drawn: torch.Generator
+    values_MD: Tensor,
+    before_M: Tensor,
+    groups_M: Tensor,
+    how: Decorrelation,
+    drawn: torch.Generator,
 ) -> Tensor:
-    """Weights (M,) a few steps of Adam further.
+    """Weights (M,) a few steps of Adam further, 1 in the mean of each group and so in all.
 
     Args:
         values_MD: the representation of the nodes that count; nothing is learned about it.
         before_M: where to begin, at least 0; all 1 at first.
+        groups_M: int64, from 0 on; nodes of one class, that none of the classes is weighed away.
         how: what is drawn in a step, and how far it goes.
         drawn: chance.
     """
     with torch.enable_grad():
-        # Squares stay above 0, and dividing by the mean keeps it at 1.
+        # Squares stay above 0, and dividing by their mean keeps it at 1.
         roots_M = before_M.sqrt().requires_grad_()
         optimiser = torch.optim.Adam([roots_M], lr=how.rate)
         for _ in range(how.steps):
             order = torch.randperm(values_MD.shape[1], generator=drawn, device=drawn.device)
             chosen_MD = values_MD[:, order[: how.dimensions]]
-            weights_M = _mean_one(roots_M)
+            weights_M = _mean_one(roots_M, groups_M)
             apart = (weights_M - 1).square().mean()
             features_MDQ = fourier_features(chosen_MD, how.functions, drawn)
             loss = covariance(weights_M, features_MDQ) + how.pull * apart
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
-    return _mean_one(roots_M.detach())
+    return _mean_one(roots_M.detach(), groups_M)
 
 
-def _mean_one(roots_M: Tensor) -> Tensor:
+def _mean_one(roots_M: Tensor, groups_M: Tensor) -> Tensor:
     squares_M = roots_M.square()
-    return squares_M / squares_M.mean()
+    nodes_G = groups_M.bincount()
+    sums_G = squares_M.new_zeros(len(nodes_G)).index_add(0, groups_M, squares_M)
+    return squares_M * (nodes_G / sums_G.clamp(min=_TINY))[groups_M]

@@ -17,6 +17,7 @@ from tests.shared_models.layers.test_graph import dense
 from tests.shared_models.methods.test_ggcn import loss_of, make_batch, make_graph, make_method
 
 NODES = 300
+ALL = torch.zeros(NODES, dtype=torch.int64)
 
 
 def chance(seed: int = 0) -> torch.Generator:
@@ -33,7 +34,7 @@ def correlated() -> Tensor:
 def learned(rounds: int, **how: Any) -> Tensor:
     weights, drawn = torch.ones(NODES), chance()
     for _ in range(rounds):
-        weights = decorrelated(correlated(), weights, Decorrelation(**how), drawn)
+        weights = decorrelated(correlated(), weights, ALL, Decorrelation(**how), drawn)
     return weights
 
 
@@ -64,7 +65,7 @@ def test_fourier_features_are_bounded_and_of_unit_size() -> None:
 def test_a_dimension_that_says_nothing_does_no_harm() -> None:
     values = torch.cat([correlated(), torch.ones(NODES, 1)], 1)
 
-    weights = decorrelated(values, torch.ones(NODES), Decorrelation(), chance())
+    weights = decorrelated(values, torch.ones(NODES), ALL, Decorrelation(), chance())
 
     assert torch.isfinite(weights).all()
 
@@ -74,6 +75,18 @@ def test_weights_are_at_least_0_and_1_in_the_mean() -> None:
 
     assert float(weights.min()) >= 0
     assert float(weights.mean()) == pytest.approx(1, abs=1e-5)
+    assert float(weights.std()) > 0.1
+
+
+def test_no_class_is_weighed_away() -> None:
+    classes = (correlated()[:, 0] > 1).long()
+
+    weights = torch.ones(NODES)
+    for _ in range(40):
+        weights = decorrelated(correlated(), weights, classes, Decorrelation(pull=0.0), chance())
+
+    assert float(weights[classes == 0].mean()) == pytest.approx(1, abs=1e-4)
+    assert float(weights[classes == 1].mean()) == pytest.approx(1, abs=1e-4)
     assert float(weights.std()) > 0.1
 
 
