@@ -100,4 +100,6 @@ def graph_scenario(options: Mapping[str, Any], pairs: Sequence[str]) -> GraphSce
     for section in given.keys() - {*_SECTIONS, *own}:
         raise UnknownName("setting", section, (*_SECTIONS, *own))
     settings = {name: given.pop(name) for name in own if name in given}
-    return validated(GraphScenario, "", {**options, **given, "settings": settings})
+    graph = validated(Holdings, "graph", given.pop("graph", {}))
+    fields = {**options, **given, "graph": graph, "settings": settings}
+    return validated(GraphScenario, "", fields)
