@@ -55,6 +55,5 @@ class TrainingDisplay:
 
     def on_epoch(self, stage: str, record: Told) -> None:
         """Print a line."""
-        self._console.print(
-            f"{self._label} · {stage} · epoch {record.number}: {record.told}", highlight=False
-        )
+        line = f"{self._label} · {stage} · epoch {record.number}: {record.told}"
+        self._console.print(line, highlight=False, soft_wrap=True)
