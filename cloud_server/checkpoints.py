@@ -4,39 +4,47 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Generic
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from typing_extensions import TypeVar
 
-from shared_models.catalog import load_method, resolve
+from shared_models.catalog import load_method, resolve, resolve_nodes, task_of
 from shared_models.config import MethodConfig
-from shared_models.contract.errors import BadLog, PathMissing
+from shared_models.contract.errors import BadLog, BadSetting, PathMissing
 from shared_models.contract.features import FieldSpec, LogFields
+from shared_models.contract.manifest import Task
+from shared_models.contract.nodes import NodeSpec
 from shared_models.method import Method
+from shared_models.node_method import NodeMethod
 
 MODEL: Final = "model.safetensors"
 
 
+M = TypeVar("M", Method, NodeMethod)
+M_co = TypeVar("M_co", bound=Method | NodeMethod, default=Method, covariant=True)
+
+
 @dataclass(frozen=True, slots=True)
-class Trained:
+class Trained(Generic[M_co]):
     """A method with weights.
 
     Attributes:
         method: the method.
         model: its module, in evaluation mode.
-        log_hash: the prepared log that it was trained on.
+        log_hash: the prepared log or graph that it was trained on.
         seed: the seed that it was trained with.
     """
 
-    method: Method
+    method: M_co
     model: nn.Module
     log_hash: str
     seed: int
 
 
-def save_checkpoint(folder: Path, trained: Trained) -> None:
+def save_checkpoint(folder: Path, trained: Trained[Method | NodeMethod]) -> None:
     """Write ``folder/model.safetensors``."""
     about = {
         "method": trained.method.name,
@@ -53,9 +61,24 @@ def load_checkpoint(folder: Path) -> Trained:
     Raises:
         PathMissing: there is no checkpoint in ``folder``.
         UnknownName: its method is not installed here.
+        BadSetting: its method does not rank.
     """
     tensors, about = read_tensors(folder / MODEL)
-    method = load_method(about["method"], _config(about))
+    if task_of(about["method"]) is not Task.RANKING:
+        raise BadSetting("method", f"{folder} holds a {about['method']}, which does not rank")
+    return _loaded(load_method(about["method"], _config(about)), tensors, about)
+
+
+def load_node_checkpoint(folder: Path) -> Trained[NodeMethod]:
+    """As `load_checkpoint`, of a method that classifies nodes."""
+    tensors, about = read_tensors(folder / MODEL)
+    fields = dict(about["config"])
+    nodes = NodeSpec(**fields.pop("nodes", {}))
+    config = resolve_nodes(about["method"], nodes, {about["method"]: fields})
+    return _loaded(load_method(about["method"], config), tensors, about)
+
+
+def _loaded(method: M, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> Trained[M]:
     model = method.build(about["seed"])
     model.load_state_dict(tensors)
     return Trained(method, model.eval(), about["log_hash"], about["seed"])

@@ -1,6 +1,5 @@
 """concerto-cloud: train, export, evaluate, infer and serve."""
 
-import hashlib
 import json
 import sys
 from collections.abc import Mapping
@@ -9,9 +8,11 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from cloud_server.recipe import TrainSettings, export_code, training_code
-from shared_models.catalog import method_names, resolve, rows_config
+from cloud_server.graphs import verbs
+from cloud_server.recipe import TrainSettings, digest, export_code, training_code
+from shared_models.catalog import method_names, resolve, rows_config, task_of
 from shared_models.contract.errors import BadSetting, ConcertoError, PathMissing, UnknownName
+from shared_models.contract.manifest import Task
 from shared_models.contract.settings import parse_settings, validated
 
 # Torch and polars are imported by the verbs that need them, so that a wrong option is told at once.
@@ -35,14 +36,17 @@ def resolve_settings(
     ``key`` names a trained model, ``export_key`` the bundle that is made of it.
     """
     settings = _settings(set_)
+    if task_of(method) is Task.NODE_CLASSIFICATION:
+        print(json.dumps(verbs.resolved(method, settings)))
+        return
     # The number of items comes from the log, whose hash stands beside these keys in any cache.
     config = resolve(method, 1, trunk, settings)
     training = _training(settings).model_dump(mode="json")
     fields = config.model_dump(mode="json")
     about = {
         "method": method,
-        "key": _digest(method, config.digest, training, training_code(method)),
-        "export_key": _digest(fields, export_code(method)),
+        "key": digest(method, config.digest, training, training_code(method)),
+        "export_key": digest(fields, export_code(method)),
         "config": fields,
         "train": training,
     }
@@ -99,10 +103,16 @@ def _verb(name: str, about: str) -> None:
         set_: SetOption = None,
     ) -> None:
         settings = _settings(set_)
+        columns = (user_col, item_col, time_col)
+        if task_of(method) is Task.NODE_CLASSIFICATION:
+            brought = {"log": log, "table": table, "split": split, "*-col": any(columns)}
+            left = verbs.Place(seed, out, bundles)
+            verbs.carry_out(name, method, settings, prefix, brought, left)
+            return
 
         from cloud_server.origin import Origin, origin_of
 
-        given = Origin(log, table or [], shifted_sequences, split, (user_col, item_col, time_col))
+        given = Origin(log, table or [], shifted_sequences, split, columns)
         if random is not None or (table and rows_config(method) is not None):
             given.refuse_log("table" if random is None else "random")
 
@@ -236,10 +246,6 @@ def main() -> None:
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
-
-
-def _digest(*parts: Any) -> str:
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def _settings(pairs: list[str] | None) -> dict[str, Any]:

@@ -87,7 +87,7 @@ def run_evaluate(job: Job) -> None:
         candidates=job.candidates,
         age=job.age,
     )
-    _write_json(job.out / "metrics.json", found)
+    write_json(job.out / "metrics.json", found)
     console.print_json(data=found)
     console.print(f"written: {job.out / 'metrics.json'}", soft_wrap=True)
 
@@ -113,7 +113,7 @@ def run_factors(log: PreparedLog, seed: int, out: Path) -> None:
     torch.set_num_threads(1)
     found = run_bpr(log, BprSettings(), seed)
     out.mkdir(parents=True, exist_ok=True)
-    _write_json(out / "metrics.json", found)
+    write_json(out / "metrics.json", found)
     console = Console()
     console.print_json(data=found)
     console.print(f"written: {out / 'metrics.json'}", soft_wrap=True)
@@ -136,6 +136,13 @@ def release(trained: Trained, log: PreparedLog, bundles: Path) -> Bundle:
     return bundle
 
 
+def write_json(path: Path, data: Mapping[str, Any]) -> None:
+    """Write ``data``, all or nothing."""
+    draft = path.with_suffix(".draft")
+    draft.write_text(json.dumps(data, indent=1, sort_keys=True))
+    draft.replace(path)
+
+
 def _trained(job: Job) -> Trained:
     if not (job.out / MODEL).is_file():
         raise PathMissing(job.out / MODEL, f"model: run concerto-cloud train --out {job.out} first")
@@ -148,12 +155,6 @@ def _trained(job: Job) -> Trained:
         raise BadSetting(job.method, f"{job.out} was trained with other settings")
     # What shapes only the bundle is as asked for now, not as it was when this was trained.
     return replace(trained, method=load_method(job.method, job.config))
-
-
-def _write_json(path: Path, data: Mapping[str, Any]) -> None:
-    draft = path.with_suffix(".draft")
-    draft.write_text(json.dumps(data, indent=1, sort_keys=True))
-    draft.replace(path)
 
 
 VERBS: Final[Mapping[str, Callable[[Job], None]]] = {

@@ -17,7 +17,7 @@ from cloud_server.remembered import Memories, Remembered
 from cloud_server.settings import ServeSettings
 from protos.v1 import collaboration_pb2
 from shared_models.contract.bundle import Bundle
-from shared_models.contract.manifest import Manifest
+from shared_models.contract.manifest import Manifest, Task
 from shared_models.contract.overlay import Overlay, overlay_to_proto
 from shared_models.contract.tensors import Float32Array
 from shared_models.method import Personalizes, RanksInCloud
@@ -111,7 +111,8 @@ class Models:
     def _load(self, bundle_id: str) -> tuple[Bundle, "_Model | None"]:
         bundle = self._bundles.read(bundle_id)
         folder = models_folder(self._bundles.root, bundle_id)
-        if bundle.manifest.uplink is None and not folder.exists():
+        ranks = bundle.manifest.task is Task.RANKING
+        if not ranks or (bundle.manifest.uplink is None and not folder.exists()):
             return bundle, None
         trained = load_checkpoint(folder)
         trained.model.to(_torch_device(self._settings.device))

@@ -1,12 +1,24 @@
 """How training shows itself: a bar in a terminal, plain lines elsewhere."""
 
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from cloud_server.standing import Epoch
+
+class Told(Protocol):
+    """What an epoch gave, whatever the task."""
+
+    @property
+    def number(self) -> int:
+        """From 1 on."""
+        ...
+
+    @property
+    def told(self) -> str:
+        """For people."""
+        ...
 
 
 class TrainingDisplay:
@@ -41,11 +53,7 @@ class TrainingDisplay:
         title = f"{self._label} · {stage} · epoch {epoch}"
         self._bar.update(self._task, description=title, completed=step, total=steps)
 
-    def on_epoch(self, stage: str, record: Epoch) -> None:
+    def on_epoch(self, stage: str, record: Told) -> None:
         """Print a line."""
-        loss = "as before" if record.loss is None else f"loss {record.loss:.4f}"
-        self._console.print(
-            f"{self._label} · {stage} · epoch {record.number}: "
-            f"{loss}, validation AUC {record.validation_auc:.4f}",
-            highlight=False,
-        )
+        line = f"{self._label} · {stage} · epoch {record.number}: {record.told}"
+        self._console.print(line, highlight=False, soft_wrap=True)

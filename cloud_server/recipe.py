@@ -1,8 +1,9 @@
 """How to train, as data; torch-free, so that a wrong setting is told at once."""
 
 import hashlib
+import json
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
@@ -23,6 +24,21 @@ class TrainSettings(BaseModel):
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
 
+class NodeTrainSettings(BaseModel):
+    """How to train classifiers of nodes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    epochs: PositiveInt = Field(300, description="Most epochs of a stage.")
+    patience: PositiveInt = Field(
+        40, description="Epochs without a better validation micro-F1 or loss."
+    )
+    nodes: PositiveInt = Field(20_000, description="Most nodes of a batch, a part of the graph.")
+    learning_rate: PositiveFloat = 1e-2
+    weight_decay: NonNegativeFloat = 5e-4
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+
 _ROOT: Final = Path(__file__).parent.parent
 _TRAINING: Final = (
     "cloud_server/dataset.py",
@@ -37,6 +53,19 @@ _TRAINING: Final = (
     "shared_models/logs/neighbours.py",
     "shared_models/method.py",
     "shared_models/trunks",
+)
+_NODES: Final = (
+    "cloud_server/graphs",
+    "cloud_server/recipe.py",
+    "shared_models/config.py",
+    "shared_models/contract/bundle.py",
+    "shared_models/contract/manifest.py",
+    "shared_models/contract/nodes.py",
+    "shared_models/graphs.py",
+    "shared_models/layers/graph.py",
+    "shared_models/logs/graphs",
+    "shared_models/node_export.py",
+    "shared_models/node_method.py",
 )
 _EXPORT: Final = (
     "cloud_server/calibration.py",
@@ -60,6 +89,16 @@ def training_code(method: str) -> str:
 def export_code(method: str) -> str:
     """SHA-256 over the sources that shape a bundle made of given weights."""
     return _sources(*_TRAINING, *_EXPORT, f"shared_models/methods/{method}")
+
+
+def node_code(method: str) -> str:
+    """SHA-256 over the sources that shape weights and bundle of a ``method`` for graphs."""
+    return _sources(*_NODES, f"shared_models/methods/{method}")
+
+
+def digest(*parts: Any) -> str:
+    """SHA-256 over values that JSON can hold."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def _sources(*places: str) -> str:

@@ -26,6 +26,12 @@ class Epoch:
     loss: float | None
     validation_auc: float
 
+    @property
+    def told(self) -> str:
+        """For people."""
+        loss = "as before" if self.loss is None else f"loss {self.loss:.4f}"
+        return f"{loss}, validation AUC {self.validation_auc:.4f}"
+
 
 @dataclass(frozen=True, slots=True)
 class Progress:

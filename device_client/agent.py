@@ -15,16 +15,21 @@ import numpy as np
 from grpc import aio
 
 from device_client.channels import OPTIONS
+from device_client.classifier import activate_classifier
 from device_client.client import DeviceClient
 from device_client.control import Page, Simulation, account
+from device_client.graph_agent import GraphRun, Wires
 from device_client.grpc_cloud import GrpcCloud
-from device_client.host import Host, hosted, updated
+from device_client.host import Host, fetched, updated
 from device_client.ledger import DeviceLedger
+from device_client.scorer import activate
 from device_client.settings import DeviceSettings
 from protos.v1 import simulation_pb2 as plane
 from protos.v1.simulation_pb2_grpc import SimulationStub
+from shared_models.contract.bundle import Bundle
 from shared_models.contract.errors import ConcertoError, InputError, RunFailed
 from shared_models.contract.events import Event
+from shared_models.contract.manifest import Task
 from shared_models.contract.tensors import Int64Array
 
 if TYPE_CHECKING:
@@ -222,12 +227,23 @@ class Agent:
         # A replay waits: what it measures must not depend on how busy the machine is.
         settings = given.model_copy(update={"deadline_s": None})
         ledger = DeviceLedger()
-        async with hosted(settings, begin.method, ledger, seed=os.getpid()) as (host, cloud):
-            for window in begin.windows:
-                host.device(window.user, window.items, window.profile)
-            run = Run(host, cloud, ledger, simulation, self._clock)
+        async with fetched(settings, begin.method, ledger, seed=os.getpid()) as (bundle, cloud):
+            wires = Wires(cloud, ledger, simulation, self._clock)
+            run = _run_of(bundle, settings, wires, begin)
             await run.tell_ready()
             while not (order := await simulation.order()).HasField("end"):
                 await run.obey(order)
             await run.end()
             return await simulation.order()
+
+
+def _run_of(
+    bundle: Bundle, settings: DeviceSettings, wires: Wires, begin: plane.Begin
+) -> Run | GraphRun:
+    """The run that the bundle's task asks for, its bundle active."""
+    if bundle.manifest.task is Task.NODE_CLASSIFICATION:
+        return GraphRun(activate_classifier(bundle, settings), settings, wires)
+    host = Host(activate(bundle, settings), wires.cloud, settings)
+    for window in begin.windows:
+        host.device(window.user, window.items, window.profile)
+    return Run(host, wires.cloud, wires.ledger, wires.simulation, wires.clock)

@@ -115,17 +115,23 @@ def account(
     handed = ((user, device.events_handed_over) for user, device in host.devices.items())
     learned = ((user, device.learning_steps) for user, device in host.devices.items())
     kept = ((user, device.state_bytes) for user, device in host.devices.items())
+    done = process_account(ledger, connections)
+    done.observed.extend(plane.UserCount(user=user, count=count) for user, count in handed if count)
+    done.state_bytes.extend(plane.UserCount(user=user, count=count) for user, count in kept)
+    done.learning_steps.extend(
+        plane.UserCount(user=user, count=count) for user, count in learned if count
+    )
+    return done
+
+
+def process_account(ledger: DeviceLedger, connections: Sequence[Connection] = ()) -> plane.RunDone:
+    """What a run took on this process, whatever its devices are."""
     return plane.RunDone(
         traffic=_traffic(ledger),
         modules=sorted({name.partition(".")[0] for name in sys.modules}),
         resident_bytes=_resident_bytes(),
-        observed=[plane.UserCount(user=user, count=count) for user, count in handed if count],
-        state_bytes=[plane.UserCount(user=user, count=count) for user, count in kept],
         connections=map(_connection, connections),
         streams=_streams(ledger),
-        learning_steps=[
-            plane.UserCount(user=user, count=count) for user, count in learned if count
-        ],
     )
 
 

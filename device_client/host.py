@@ -12,6 +12,7 @@ from device_client.grpc_cloud import GrpcCloud
 from device_client.ledger import DeviceLedger
 from device_client.scorer import Scorer, activate
 from device_client.settings import DeviceSettings
+from shared_models.contract.bundle import Bundle
 
 T = TypeVar("T")
 
@@ -75,26 +76,51 @@ class Host:
 
 
 @asynccontextmanager
-async def hosted(
+async def fetched(
     settings: DeviceSettings, method: str, ledger: DeviceLedger, seed: int = 0
-) -> AsyncIterator[tuple[Host, GrpcCloud]]:
-    """Fetch and activate the bundle that the cloud has released for ``method``, and host it.
+) -> AsyncIterator[tuple[Bundle, GrpcCloud]]:
+    """The bundle that the cloud has released for ``method``, and the cloud.
 
     Args:
-        settings: how the devices work, and where their cloud is.
+        settings: where their cloud is.
         method: empty for the cloud's only one.
         ledger: counts every byte.
         seed: spreads the retries of processes.
 
     Raises:
-        BundleError: the bundle is not there, damaged, or does not work on this device.
+        BundleError: the bundle is not there, or damaged.
         CloudUnavailable: nobody answers.
         InputError: the method has no released bundle.
     """
     async with GrpcCloud(settings, ledger) as cloud:
         bundle_id = await cloud.released(method)
-        bundle = await BundleCache(settings.bundles, seed).obtain(bundle_id, cloud)
+        yield await BundleCache(settings.bundles, seed).obtain(bundle_id, cloud), cloud
+
+
+@asynccontextmanager
+async def hosted(
+    settings: DeviceSettings, method: str, ledger: DeviceLedger, seed: int = 0
+) -> AsyncIterator[tuple[Host, GrpcCloud]]:
+    """As `fetched`, activated and with its devices.
+
+    Raises:
+        BundleRefused: the bundle does not work on this device.
+    """
+    async with fetched(settings, method, ledger, seed) as (bundle, cloud):
         yield Host(activate(bundle, settings), cloud, settings), cloud
+
+
+async def announced_bundle(
+    cloud: GrpcCloud, settings: DeviceSettings, method: str, bundle_id: str, seed: int = 0
+) -> Bundle:
+    """``bundle_id`` once the cloud has announced it for ``method``.
+
+    Raises:
+        BundleError: it is not there, or damaged.
+        CloudUnavailable: it was not announced in time.
+    """
+    await cloud.announced(method, bundle_id)
+    return await BundleCache(settings.bundles, seed).obtain(bundle_id, cloud)
 
 
 async def updated(host: Host, cloud: GrpcCloud, bundle_id: str, seed: int = 0) -> None:
@@ -110,6 +136,6 @@ async def updated(host: Host, cloud: GrpcCloud, bundle_id: str, seed: int = 0) -
         BundleError: the bundle is not there, damaged, or does not work on this device.
         CloudUnavailable: it was not announced in time.
     """
-    await cloud.announced(host.scorer.manifest.method, bundle_id)
-    bundle = await BundleCache(host.settings.bundles, seed).obtain(bundle_id, cloud)
+    method = host.scorer.manifest.method
+    bundle = await announced_bundle(cloud, host.settings, method, bundle_id, seed)
     host.switch(activate(bundle, host.settings))

@@ -77,6 +77,9 @@ class DeviceSettings(BaseSettings):
     )
     upload_batch: PositiveInt = Field(16, description="Events that go up together.")
     outbox: PositiveInt = Field(10_000, description="Most events that wait for the cloud, a user.")
+    graph_nodes: PositiveInt = Field(
+        10_000, description="Newest nodes that a device keeps of its graph."
+    )
     connect_s: PositiveFloat = Field(
         30.0, description="Seconds that a bundle's next bytes, or the simulation, may take."
     )

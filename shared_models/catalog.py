@@ -10,18 +10,52 @@ from typing import Any, get_args
 
 from pydantic import BaseModel
 
-from shared_models.config import MethodConfig, TrunkConfig, TrunkName
+from shared_models.config import AnyConfig, MethodConfig, NodeConfig, TrunkConfig, TrunkName
 from shared_models.contract.errors import BadSetting, UnknownName
 from shared_models.contract.features import LogFields
+from shared_models.contract.manifest import Task
+from shared_models.contract.nodes import NodeSpec
 from shared_models.contract.settings import validated
 
 Settings = Mapping[str, Any]
 
 
-def method_names() -> list[str]:
-    """Every method, in alphabetical order."""
+def method_names(task: Task | None = None) -> list[str]:
+    """Every method, or those for a task, in alphabetical order."""
     folder = Path(__file__).parent / "methods"
-    return sorted(path.parent.name for path in folder.glob("*/method.py"))
+    names = sorted(path.parent.name for path in folder.glob("*/method.py"))
+    return [name for name in names if task in (None, _config(name).task)]
+
+
+def task_of(method: str) -> Task:
+    """What devices do with a bundle of ``method``.
+
+    Raises:
+        UnknownName: no such method.
+    """
+    if method not in method_names():
+        raise UnknownName("method", method, method_names())
+    task: Task = _config(method).task
+    return task
+
+
+def resolve_nodes(method: str, nodes: NodeSpec, settings: Settings) -> NodeConfig:
+    """The full configuration of a run on a graph.
+
+    Args:
+        method: folder name.
+        nodes: of the graph.
+        settings: by section, as for `resolve`.
+
+    Raises:
+        UnknownName: no such method or setting.
+        BadSetting: a value of a wrong type or without sense, or a method for another task.
+    """
+    if task_of(method) is not Task.NODE_CLASSIFICATION:
+        raise BadSetting("method", f"{method} ranks items and reads no graph: give --log")
+    own = {**settings.get(method, {}), "nodes": nodes}
+    resolved: NodeConfig = validated(_config(method), method, own)
+    return resolved
 
 
 def resolve(
@@ -44,13 +78,13 @@ def resolve(
 
     Raises:
         UnknownName: no such method, trunk or setting.
-        BadSetting: a value of a wrong type or without sense.
+        BadSetting: a value of a wrong type or without sense, or a method for another task.
     """
-    if method not in method_names():
-        raise UnknownName("method", method, method_names())
+    if task_of(method) is not Task.RANKING:
+        raise BadSetting("method", f"{method} classifies the nodes of a graph: give --prefix")
     if trunk not in get_args(TrunkName):
         raise UnknownName("trunk", trunk, get_args(TrunkName))
-    config = import_module(f"shared_models.methods.{method}.config").Config
+    config = _config(method)
     own = dict(settings.get(method, {}))
     reads = bool(own.get("fields", config.model_fields["fields"].default))
     features = {
@@ -105,6 +139,11 @@ def load_rows(name: str, config: BaseModel) -> Any:
     return import_module(f"shared_models.methods.{name}.rows").ROWS(config)
 
 
-def load_method(name: str, config: MethodConfig) -> Any:
+def _config(method: str) -> Any:
+    """The class of a method's settings."""
+    return import_module(f"shared_models.methods.{method}.config").Config
+
+
+def load_method(name: str, config: AnyConfig) -> Any:
     """The method itself; imports torch."""
     return import_module(f"shared_models.methods.{name}.method").METHOD(config)

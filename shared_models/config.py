@@ -7,7 +7,14 @@ from typing import ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from shared_models.contract.features import FeatureSpec
-from shared_models.contract.manifest import MemorySpec, RankingSpec, RefreshRule, UplinkSpec
+from shared_models.contract.manifest import (
+    MemorySpec,
+    RankingSpec,
+    RefreshRule,
+    Task,
+    UplinkSpec,
+)
+from shared_models.contract.nodes import NodeSpec
 
 TrunkName = Literal["sasrec", "gru4rec", "din", "pool"]
 
@@ -71,13 +78,38 @@ class UserGroups(BaseModel):
     )
 
 
-class MethodConfig(BaseModel):
+class AnyConfig(BaseModel):
     """What may differ between two runs of a method; frozen, so that a hash names the run."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    export_only: ClassVar[frozenset[str]] = frozenset({"uploads"})
+    task: ClassVar[Task]
+    export_only: ClassVar[frozenset[str]] = frozenset()
     """Settings that shape the bundle and leave the weights alone."""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over every setting that shapes the weights."""
+        fields = self.model_dump(mode="json", exclude=set(self.export_only))
+        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+
+
+class NodeConfig(AnyConfig):
+    """Of a method that classifies the nodes of a graph."""
+
+    task: ClassVar[Task] = Task.NODE_CLASSIFICATION
+
+    nodes: NodeSpec
+    absent: Literal["degree", "identity"] = Field(
+        "degree", description="What stands for features where a graph comes without any."
+    )
+
+
+class MethodConfig(AnyConfig):
+    """Of a method that ranks items."""
+
+    task: ClassVar[Task] = Task.RANKING
+    export_only: ClassVar[frozenset[str]] = frozenset({"uploads"})
     reads_profile: ClassVar[bool] = False
     """Whether its models read the features of the user too, where ``fields`` is set."""
 
@@ -125,9 +157,3 @@ class MethodConfig(BaseModel):
     def device_features(self) -> FeatureSpec:
         """How devices encode a window."""
         return self.features
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 over every setting that shapes the weights."""
-        fields = self.model_dump(mode="json", exclude=set(self.export_only))
-        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()

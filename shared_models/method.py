@@ -14,7 +14,6 @@ What else it can do are small protocols beside it; the cloud asks ``isinstance``
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -34,13 +33,6 @@ Rows = Literal["targets", "sequences", "sessions"]
 on, H + 1 items of one user in a row, in which every item is the target of those before; or moments
 inside sessions of the validation part, from which no other stage has learned, H items until a few
 exposures later."""
-
-
-class Task(StrEnum):
-    """What a log asks of a model."""
-
-    NEXT_ITEM = "next-item"
-    LABELLED_EXPOSURES = "labelled-exposures"
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import hashlib
 import json
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Any, Final
 from filelock import AsyncFileLock, Timeout
 
 from shared_models.contract.bundle import Bundle, BundleStore
-from shared_models.contract.errors import InputError, RunFailed
+from shared_models.contract.errors import BadSetting, InputError, RunFailed
 from simulator.fleet import Fleet
 from simulator.scenario import Scenario
 
@@ -34,7 +34,7 @@ class Resolved:
 
     Attributes:
         method: its name.
-        trunk: the name of its backbone.
+        trunk: the name of its backbone, or of the graph it is trained on.
         arguments: command-line arguments by which the cloud is asked for it.
         key: SHA-256 over all that shapes the weights, code version included.
         export_key: SHA-256 over what shapes the bundle besides.
@@ -67,8 +67,28 @@ def resolve(scenario: Scenario, method: str) -> Resolved:
     Raises:
         InputError: a name or a setting is wrong; the message is the cloud's.
     """
-    settings = [part for setting in scenario.cloud_settings(method) for part in ("--set", setting)]
-    arguments = ("--method", method, "--trunk", scenario.trunk.name, *settings)
+    trunk, settings = scenario.trunk.name, scenario.cloud_settings(method)
+    found = resolved(method, trunk, ("--method", method, "--trunk", trunk), settings)
+    if "nodes" in found.config:
+        raise BadSetting("methods", f"{method} classifies the nodes of a graph: give --prefix")
+    return found
+
+
+def resolved(
+    method: str, kind: str, arguments: tuple[str, ...], settings: Sequence[str]
+) -> Resolved:
+    """Let the cloud check what it would be asked for; nothing is written.
+
+    Args:
+        method: its name.
+        kind: what stands beside it in titles: its trunk, or the graph it is trained on.
+        arguments: of the cloud's command line.
+        settings: ``path=value``.
+
+    Raises:
+        InputError: a name or a setting is wrong; the message is the cloud's.
+    """
+    arguments = (*arguments, *(part for setting in settings for part in ("--set", setting)))
     done = subprocess.run(
         [sys.executable, "-m", CLOUD, "resolve", *arguments],
         check=False,
@@ -77,11 +97,11 @@ def resolve(scenario: Scenario, method: str) -> Resolved:
     )
     if done.returncode:
         said = done.stderr.strip().splitlines() or ["it said nothing"]
-        kind = InputError if done.returncode == InputError.exit_code else RunFailed
-        raise kind(said[-1].removeprefix("error: "))
+        kinds = InputError if done.returncode == InputError.exit_code else RunFailed
+        raise kinds(said[-1].removeprefix("error: "))
     answer = json.loads(done.stdout.splitlines()[-1])
     keys = answer["key"], answer["export_key"]
-    return Resolved(method, scenario.trunk.name, arguments, *keys, answer["config"])
+    return Resolved(method, kind, arguments, *keys, answer["config"])
 
 
 def entry_key(resolved: Resolved, log_hash: str, split: str, seed: int) -> str:
@@ -91,11 +111,21 @@ def entry_key(resolved: Resolved, log_hash: str, split: str, seed: int) -> str:
 
 
 class BundleCache:
-    """Finds trained bundles, or has the cloud train them."""
+    """Finds trained bundles, or has the cloud train them.
 
-    def __init__(self, root: Path, split: str, log: Path, log_hash: str) -> None:
+    Args:
+        root: of all caches.
+        split: of the log.
+        log: what to train on.
+        log_hash: names its content.
+        option: how the cloud is told of it: ``--log``, or ``--prefix`` of a graph.
+    """
+
+    def __init__(
+        self, root: Path, split: str, log: Path, log_hash: str, option: str = "--log"
+    ) -> None:
         self._root = root / "trained"
-        self._split = split
+        self._split, self._option = split, option
         self._log, self._log_hash = log, log_hash
 
     def entry(self, resolved: Resolved, seed: int) -> Path:
@@ -128,7 +158,7 @@ class BundleCache:
     ) -> None:
         """Let the cloud train, or export what was trained."""
         bundles = entry / "bundles" / resolved.export_key
-        place = ("--log", str(self._log), "--seed", str(seed))
+        place = (self._option, str(self._log), "--seed", str(seed))
         folders = ("--out", str(entry), "--bundles", str(bundles))
         arguments = (verb, *resolved.arguments, *place, *folders)
         async with Fleet(entry) as fleet:

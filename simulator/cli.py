@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -15,6 +16,8 @@ from simulator.data_cli import data
 from simulator.entries import BASELINES, PRESETS
 from simulator.experiment import perform, plan
 from simulator.fleet import end_like_ctrl_c
+from simulator.graphs.experiment import perform_on_graph, plan_on_graph, shift_table
+from simulator.graphs.scenario import graph_scenario
 from simulator.inspection import inspect_bundle, open_bundles
 from simulator.links import link
 from simulator.options import (
@@ -25,6 +28,7 @@ from simulator.options import (
     LabelCol,
     Log,
     Out,
+    Prefix,
     RequestCol,
     Seed,
     Seeds,
@@ -70,8 +74,21 @@ def run(
     set_: Set = None,
     scenario: File = None,
     out: Out = None,
+    prefix: Prefix = None,
 ) -> None:
     """Train methods where that is still to be done, replay the log on devices, report."""
+    if prefix is not None:
+        own = _given(
+            methods=method,
+            prefix=prefix,
+            devices=devices,
+            seeds=seed_numbers(seeds, seed),
+            data_seed=data_seed,
+            out=out,
+        )
+        log_only = _given(trunk=trunk, log=log, split=split, scenario=scenario)
+        _play_on_graph(own, log_only, set_ or [])
+        return
     columns = _given(
         user=user_col, item=item_col, time=time_col, label=label_col, request=request_col
     )
@@ -185,6 +202,26 @@ def _play(chosen: Scenario) -> None:
     shown.print(results.summary["protocol"], soft_wrap=True, highlight=False)
     shown.print(table(results.summary))
     shown.print(f"results: {results.folder}", soft_wrap=True, highlight=False)
+    shown.print("next: open report.html there, or play another --method", highlight=False)
+
+
+def _play_on_graph(
+    options: Mapping[str, Any], log_only: Mapping[str, Any], pairs: Sequence[str]
+) -> None:
+    """Play a scenario on a graph, and print what it found."""
+    for option in log_only:
+        raise BadSetting(option, "is of a replay of a log, and --prefix names a graph")
+    shown, chosen = console(), graph_scenario(options, pairs)
+    end_like_ctrl_c()
+    try:
+        with Display(shown) as display:
+            results = asyncio.run(perform_on_graph(plan_on_graph(chosen), display.say))
+    except KeyboardInterrupt:
+        print(f"interrupted: what was measured until now lies in {chosen.folder}", file=sys.stderr)
+        raise typer.Exit(INTERRUPTED) from None
+    shown.print(results.summary["protocol"], soft_wrap=True, highlight=False)
+    shown.print(shift_table(results.summary))
+    shown.print(f"results: {chosen.folder}", soft_wrap=True, highlight=False)
     shown.print("next: open report.html there, or play another --method", highlight=False)
 
 

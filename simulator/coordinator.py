@@ -13,6 +13,7 @@ from typing_extensions import override
 
 from protos.v1.simulation_pb2 import (
     Begin,
+    Classified,
     End,
     Leave,
     Order,
@@ -83,17 +84,24 @@ class DeviceLink:
 
     async def rankings(self, number: int) -> AsyncIterator[Rankings | RoundDone]:
         """The rankings of round ``number`` as they come, and last its `RoundDone`."""
+        async for report in self._of_round(number, "rankings"):
+            yield report.rankings if report.HasField("rankings") else report.round_done
+
+    async def classified(self, number: int) -> AsyncIterator[Classified | RoundDone]:
+        """What devices said of nodes in round ``number``, and last its `RoundDone`."""
+        async for report in self._of_round(number, "classified"):
+            yield report.classified if report.HasField("classified") else report.round_done
+
+    async def _of_round(self, number: int, kind: str) -> AsyncIterator[Report]:
         while True:
-            report = await self._report("rankings", "round_done")
-            if report.HasField("rankings"):
-                yield report.rankings
-                continue
-            if report.round_done.round != number:
+            report = await self._report(kind, "round_done")
+            if report.HasField("round_done") and report.round_done.round != number:
                 raise RunFailed(
                     f"device process {self.pid} ended round {report.round_done.round}, not {number}"
                 )
-            yield report.round_done
-            return
+            yield report
+            if report.HasField("round_done"):
+                return
 
     async def end(self) -> RunDone:
         """End the run and take its accounts."""

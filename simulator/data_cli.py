@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 from shared_models.contract.errors import BadSetting
+from shared_models.logs.graphs.from_log import Joining, graph_of_items
+from shared_models.logs.graphs.write import write_graph
 from shared_models.logs.movielens import fetch_movielens
 from shared_models.logs.prepare import (
     SOURCES,
@@ -70,6 +72,26 @@ def describe(
     prepared = open_log(Path(log)) if Path(log).is_dir() else open_or_prepare(log, Columns(), split)
     Console().print(_table(prepared))
     typer.echo(f"next: concerto run --log {log}")
+
+
+@data.command("graph")
+def item_graph(
+    log: Annotated[str, typer.Option(help="A known log, or a prepared log's folder.")],
+    out: Annotated[Path, typer.Option(help="Prefix of the graph's files, folder included.")],
+    labels: Annotated[str, typer.Option(help="Feature of items whose words are classes.")],
+    within: Annotated[int, typer.Option(min=1, help="Events from one item to the other.")] = 5,
+    most: Annotated[int, typer.Option(min=1, help="Neighbours that each item names.")] = 20,
+    data_seed: Annotated[int, typer.Option(min=0, help="Of the cut of the nodes.")] = 0,
+    split: SplitOption = "user-tail",
+) -> None:
+    """Make a graph of a log's items, to classify them: neighbours are taken near each other."""
+    prepared = open_log(Path(log)) if Path(log).is_dir() else open_or_prepare(log, Columns(), split)
+    graph = graph_of_items(prepared, labels, Joining(within, most, data_seed))
+    write_graph(graph, out)
+    edges, classes = graph.graph.edges_2E.shape[1] // 2, graph.spec.classes
+    typer.echo(f"{out}  {len(graph):,} nodes, {edges:,} edges, {classes} classes")
+    scale = "--set ggcn.scale=none"
+    typer.echo(f"next: concerto-cloud train --method ggcn --prefix {out} --out models/ggcn {scale}")
 
 
 def _table(log: PreparedLog) -> Table:

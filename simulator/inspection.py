@@ -5,10 +5,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from device_client.classifier import Classifier
 from device_client.scorer import Scorer
 from shared_models.contract.bundle import TOLERANCE, Bundle, BundleStore, read_bundle
 from shared_models.contract.errors import PathMissing
-from shared_models.contract.manifest import LearningSpec, Manifest, RefreshRule, UplinkSpec
+from shared_models.contract.manifest import LearningSpec, Manifest, RefreshRule, Task, UplinkSpec
+from shared_models.contract.nodes import NodeSpec
 from simulator.progress import size
 
 
@@ -35,10 +37,11 @@ def inspect_bundle(bundle: Bundle, console: Console) -> None:
     for name, value in facts(bundle).items():
         console.print(f"{name:9} {value}", highlight=False, soft_wrap=True)
     console.print(_ports(bundle.manifest))
-    scorer = Scorer(bundle)
-    scorer.verify()
+    ranks = bundle.manifest.task is Task.RANKING
+    active = Scorer(bundle) if ranks else Classifier(bundle)
+    active.verify()
     console.print(
-        f"test vector: comes out within {TOLERANCE:.0e} on {scorer.provider}",
+        f"test vector: comes out within {TOLERANCE:.0e} on {active.provider}",
         highlight=False,
         soft_wrap=True,
     )
@@ -47,12 +50,17 @@ def inspect_bundle(bundle: Bundle, console: Console) -> None:
 def facts(bundle: Bundle) -> dict[str, str]:
     """What the manifest says, by name."""
     manifest = bundle.manifest
-    return {
+    about = {
         "bundle": bundle.id,
+        "task": manifest.task.value,
         "method": manifest.method,
         "log": manifest.log_hash,
         "size": size(bundle.size),
         "files": ", ".join(f"{name} {size(spec.size)}" for name, spec in manifest.files.items()),
+    }
+    if manifest.nodes is not None:
+        return about | {"nodes": nodes(manifest.nodes)}
+    return about | {
         "items": f"{manifest.features.items:,}, window {manifest.features.window}",
         "refresh": rule(manifest.refresh),
         "uplink": "nothing but whose device asks" if manifest.shares else uplink(manifest.uplink),
@@ -61,6 +69,12 @@ def facts(bundle: Bundle) -> dict[str, str]:
         "uploads": "the events that it sees" if manifest.uploads else "nothing",
         "slots": ", ".join(f"{slot.name} {slot}" for slot in manifest.slots) or "none",
     }
+
+
+def nodes(spec: NodeSpec) -> str:
+    """What a classifier reads and says, in words."""
+    many = "any of" if spec.multi_label else "one of"
+    return f"{spec.features:,} features, {many} {spec.classes} classes"
 
 
 def rule(refresh: RefreshRule) -> str:

@@ -29,6 +29,9 @@ Set = Annotated[
     list[str] | None, typer.Option("--set", help="path.to.setting=value; may be repeated.")
 ]
 File = Annotated[Path | None, typer.Option(help="YAML file with all of these.")]
+Prefix = Annotated[
+    Path | None, typer.Option(help="Of a graph's files, for methods that classify nodes.")
+]
 Out = Annotated[Path | None, typer.Option(help="Folder for the results.")]
 
 

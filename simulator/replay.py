@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, TypeVar
 
-from protos.v1.simulation_pb2 import Ready, RoundDone, RunDone
+from protos.v1.simulation_pb2 import Begin, Ready, RoundDone, RunDone
 from shared_models.contract.bundle import Bundle
 from shared_models.contract.errors import RunFailed
 from shared_models.contract.tensors import Int64Array
@@ -115,30 +115,27 @@ class Replay:
         """
         lanes = [(link, Share(index, len(links))) for index, link in enumerate(links)]
         self._processes = len(links)
-        begun = await _all(self._begin_on(link, share) for link, share in lanes)
+        method = self.bundle.manifest.method
+        first = await all_of(
+            begun(link, self._orders.begin(method, share), self.bundle) for link, share in lanes
+        )
         for number, leg in enumerate(self._legs):
             if number and retrain:
                 await self._release(await retrain(), leg[0].start, links)
             cross_user = self.bundle.manifest.cross_user
             together = asyncio.Barrier(len(links)) if cross_user else None
-            await _all(self._drive(link, share, leg, together) for link, share in lanes)
+            await all_of(self._drive(link, share, leg, together) for link, share in lanes)
         if not self.tally.ranked.all():
             raise RunFailed(f"{(~self.tally.ranked).sum()} moments were left without a ranking")
-        ended = await _all(link.end() for link in links)
+        ended = await all_of(link.end() for link in links)
         return [
             Account(link.pid, ready, done)
-            for link, ready, done in zip(links, begun, ended, strict=True)
+            for link, ready, done in zip(links, first, ended, strict=True)
         ]
-
-    async def _begin_on(self, link: DeviceLink, share: Share) -> Ready:
-        ready = await link.begin(self._orders.begin(self.bundle.manifest.method, share))
-        if ready.bundle_id != self.bundle.id:
-            raise RunFailed(f"device process {link.pid} runs bundle {ready.bundle_id[:12]}")
-        return ready
 
     async def _release(self, bundle: Bundle, first: int, links: Sequence[DeviceLink]) -> None:
         """Let all devices run ``bundle`` from moment ``first`` on."""
-        switched = await _all(link.switch(bundle.id) for link in links)
+        switched = await all_of(link.switch(bundle.id) for link in links)
         for link, ready in zip(links, switched, strict=True):
             if ready.bundle_id != bundle.id:
                 raise RunFailed(
@@ -173,7 +170,19 @@ class Replay:
                 self._on_report(self.tally, about, self.traffic)
 
 
-async def _all(works: Iterable[Coroutine[None, None, T]]) -> list[T]:
+async def begun(link: DeviceLink, order: Begin, bundle: Bundle) -> Ready:
+    """Start a run on a device process.
+
+    Raises:
+        RunFailed: it runs another bundle.
+    """
+    ready = await link.begin(order)
+    if ready.bundle_id != bundle.id:
+        raise RunFailed(f"device process {link.pid} runs bundle {ready.bundle_id[:12]}")
+    return ready
+
+
+async def all_of(works: Iterable[Coroutine[None, None, T]]) -> list[T]:
     """What each of ``works`` gives; the first one that fails ends the others."""
     try:
         async with asyncio.TaskGroup() as group:

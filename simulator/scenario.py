@@ -131,13 +131,13 @@ class Scenario(_Settings):
     @property
     def cloud_flags(self) -> list[str]:
         """The ``path=value`` settings of the serving cloud."""
-        return _assignments(self.cloud)
+        return assignments(self.cloud)
 
     @property
     def recipe(self) -> list[str]:
         """The arguments of a cloud that goes on training."""
-        assignments = _assignments({"train": self.train})
-        return [part for text in assignments for part in ("--set", text)]
+        given = assignments({"train": self.train})
+        return [part for text in given for part in ("--set", text)]
 
     def cloud_settings(self, method: str) -> list[str]:
         """The ``path=value`` settings that the cloud must check and use for ``method``."""
@@ -146,7 +146,7 @@ class Scenario(_Settings):
             "trunk": self.trunk.model_extra or {},
             method: self.settings.get(method, {}),
         }
-        return _assignments(sections)
+        return assignments(sections)
 
 
 def dump(scenario: Scenario) -> str:
@@ -154,7 +154,8 @@ def dump(scenario: Scenario) -> str:
     return yaml.safe_dump(scenario.model_dump(mode="json"), sort_keys=False)
 
 
-def _assignments(tree: Tree) -> list[str]:
+def assignments(tree: Tree) -> list[str]:
+    """The leaves of settings as ``path=value``."""
     return [f"{path}={json.dumps(value)}" for path, value in _leaves(tree)]
 
 

@@ -8,15 +8,16 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Final
+from typing import Final, Generic, Protocol
+
+from typing_extensions import TypeVar
 
 from shared_models.contract.bundle import Bundle, BundleStore
 from simulator.cache import CLOUD, Resolved, Say, Trained
 from simulator.coordinator import Coordinator, DeviceLink
 from simulator.entries import slug
 from simulator.fleet import Fleet, Process
-from simulator.replay import Account, Replay
-from simulator.scenario import Scenario
+from simulator.replay import Account, Release, Replay, Retrain
 from simulator.wire import CloudAccount, read_cloud, require_reconciled
 
 DEVICE: Final = "device_client.cli"
@@ -42,8 +43,50 @@ class Continual:
     say: Say
 
 
+class Setting(Protocol):
+    """What a stage must know of an experiment."""
+
+    @property
+    def folder(self) -> Path:
+        """Where results and logs go."""
+        ...
+
+    @property
+    def devices(self) -> int:
+        """Device processes."""
+        ...
+
+    @property
+    def data_seed(self) -> int:
+        """Of what is drawn beside the models."""
+        ...
+
+    @property
+    def link(self) -> str | None:
+        """What sessions are played over in real time."""
+        ...
+
+
+class Playable(Protocol):
+    """What device processes play."""
+
+    @property
+    def releases(self) -> Sequence[Release]:
+        """The bundles that they ran so far."""
+        ...
+
+    async def play(
+        self, links: Sequence[DeviceLink], retrain: Retrain | None = None
+    ) -> list[Account]:
+        """Play it to its end."""
+        ...
+
+
+R_co = TypeVar("R_co", bound=Playable, default=Replay, covariant=True)
+
+
 @dataclass(slots=True)
-class Run:
+class Run(Generic[R_co]):
     """One (entry, seed): its model, its replay, and what the devices said at the end.
 
     Attributes:
@@ -60,7 +103,7 @@ class Run:
     resolved: Resolved
     seed: int
     trained: Trained
-    replay: Replay
+    replay: R_co
     flags: Sequence[str] = ()
     continual: Continual | None = None
     accounts: Sequence[Account] = ()
@@ -80,7 +123,7 @@ class Run:
 
 
 @asynccontextmanager
-async def open_stage(scenario: Scenario) -> AsyncIterator["Stage"]:
+async def open_stage(scenario: Setting) -> AsyncIterator["Stage"]:
     """A stage for ``scenario``; whoever leaves it leaves no process behind."""
     with TemporaryDirectory(prefix="concerto-") as downloads:
         async with Fleet(scenario.folder / "logs") as fleet, Coordinator() as coordinator:
@@ -104,7 +147,7 @@ class Stage:
 
     def __init__(
         self,
-        scenario: Scenario,
+        scenario: Setting,
         fleet: Fleet,
         coordinator: Coordinator,
         downloads: Path,
@@ -117,7 +160,7 @@ class Stage:
         self._links: list[DeviceLink] = []
         self.clouds: dict[int, int] = {}
 
-    async def play(self, run: Run) -> None:
+    async def play(self, run: Run[Playable]) -> None:
         """Serve the run's bundle and replay it; fills ``run``.
 
         Raises:
@@ -144,7 +187,7 @@ class Stage:
         for process in self._devices:
             await self._fleet.ended(process)
 
-    async def _retrain(self, run: Run, how: Continual) -> Bundle:
+    async def _retrain(self, run: Run[Playable], how: Continual) -> Bundle:
         """Train on what was uploaded; what is released then, the cloud announces by itself."""
         folder, method = self._own(run), run.resolved.method
         name = f"retrain-{run.name}-{len(run.replay.releases)}"
@@ -164,11 +207,11 @@ class Stage:
         store = BundleStore(folder / _BUNDLES)
         return store.get(store.released()[method])
 
-    def _own(self, run: Run) -> Path:
+    def _own(self, run: Run[Playable]) -> Path:
         """Where the cloud of ``run`` keeps what it is told and what it learns from that."""
         return self._scenario.folder / "journals" / run.name
 
-    async def _serve(self, run: Run, ledger: Path) -> Process:
+    async def _serve(self, run: Run[Playable], ledger: Path) -> Process:
         journal = self._own(run) / _JOURNAL
         # What an earlier run stored is not this one's past.
         shutil.rmtree(journal.parent, ignore_errors=True)

@@ -24,55 +24,59 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aprotos/v1/simulation.proto\x12\tprotos.v1\"\xfc\x01\n\x06Report\x12#\n\x06joined\x18\x01 \x01(\x0b\x32\x11.protos.v1.JoinedH\x00\x12!\n\x05ready\x18\x02 \x01(\x0b\x32\x10.protos.v1.ReadyH\x00\x12\'\n\x08rankings\x18\x03 \x01(\x0b\x32\x13.protos.v1.RankingsH\x00\x12*\n\nround_done\x18\x04 \x01(\x0b\x32\x14.protos.v1.RoundDoneH\x00\x12&\n\x08run_done\x18\x05 \x01(\x0b\x32\x12.protos.v1.RunDoneH\x00\x12%\n\x07\x66\x61ilure\x18\x06 \x01(\x0b\x32\x12.protos.v1.FailureH\x00\x42\x06\n\x04\x62ody\"\x15\n\x06Joined\x12\x0b\n\x03pid\x18\x01 \x01(\r\",\n\x05Ready\x12\x11\n\tbundle_id\x18\x01 \x01(\t\x12\x10\n\x08provider\x18\x02 \x01(\t\"\x83\x02\n\x08Rankings\x12\x0f\n\x07moments\x18\x01 \x03(\r\x12\x0e\n\x06scores\x18\x02 \x01(\x0c\x12\"\n\x07sources\x18\x03 \x03(\x0e\x32\x11.protos.v1.Source\x12\x14\n\x0coverlay_ages\x18\x04 \x03(\r\x12\x0f\n\x07seconds\x18\x05 \x03(\x02\x12&\n\tdecisions\x18\x06 \x03(\x0e\x32\x13.protos.v1.Decision\x12\x0c\n\x04\x61sks\x18\x07 \x03(\r\x12\x10\n\x08\x62ytes_up\x18\x08 \x03(\r\x12\x12\n\nbytes_down\x18\t \x03(\r\x12\x15\n\rcloud_seconds\x18\n \x03(\x02\x12\x18\n\x10learning_seconds\x18\x0b \x03(\x02\"@\n\tRoundDone\x12\r\n\x05round\x18\x01 \x01(\r\x12\x10\n\x08\x62ytes_up\x18\x02 \x01(\x04\x12\x12\n\nbytes_down\x18\x03 \x01(\x04\"\xa9\x02\n\x07RunDone\x12#\n\x07traffic\x18\x01 \x03(\x0b\x32\x12.protos.v1.Traffic\x12\x0f\n\x07modules\x18\x02 \x03(\t\x12\x16\n\x0eresident_bytes\x18\x03 \x01(\x04\x12&\n\x08observed\x18\x04 \x03(\x0b\x32\x14.protos.v1.UserCount\x12)\n\x0bstate_bytes\x18\x05 \x03(\x0b\x32\x14.protos.v1.UserCount\x12*\n\x0b\x63onnections\x18\x06 \x03(\x0b\x32\x15.protos.v1.Connection\x12#\n\x07streams\x18\x07 \x01(\x0b\x32\x12.protos.v1.Streams\x12,\n\x0elearning_steps\x18\x08 \x03(\x0b\x32\x14.protos.v1.UserCount\"O\n\nConnection\x12\r\n\x05local\x18\x01 \x01(\t\x12\x0c\n\x04peer\x18\x02 \x01(\t\x12\x10\n\x08\x62ytes_up\x18\x03 \x01(\x04\x12\x12\n\nbytes_down\x18\x04 \x01(\x04\"H\n\x07Streams\x12\x0e\n\x06opened\x18\x01 \x01(\x04\x12\r\n\x05reset\x18\x02 \x01(\x04\x12\x0e\n\x06\x62roken\x18\x03 \x01(\x04\x12\x0e\n\x06pieces\x18\x04 \x01(\x04\"j\n\x07Traffic\x12\x11\n\x04user\x18\x01 \x01(\rH\x00\x88\x01\x01\x12\x0f\n\x07purpose\x18\x02 \x01(\t\x12\x10\n\x08\x62ytes_up\x18\x03 \x01(\x04\x12\x12\n\nbytes_down\x18\x04 \x01(\x04\x12\x0c\n\x04\x61sks\x18\x05 \x01(\x04\x42\x07\n\x05_user\"(\n\tUserCount\x12\x0c\n\x04user\x18\x01 \x01(\r\x12\r\n\x05\x63ount\x18\x02 \x01(\x04\"(\n\x07\x46\x61ilure\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"\xbc\x01\n\x05Order\x12!\n\x05\x62\x65gin\x18\x01 \x01(\x0b\x32\x10.protos.v1.BeginH\x00\x12!\n\x05round\x18\x02 \x01(\x0b\x32\x10.protos.v1.RoundH\x00\x12\x1d\n\x03\x65nd\x18\x03 \x01(\x0b\x32\x0e.protos.v1.EndH\x00\x12!\n\x05leave\x18\x04 \x01(\x0b\x32\x10.protos.v1.LeaveH\x00\x12#\n\x06switch\x18\x05 \x01(\x0b\x32\x11.protos.v1.SwitchH\x00\x42\x06\n\x04\x62ody\"T\n\x05\x42\x65gin\x12\x0e\n\x06method\x18\x01 \x01(\t\x12\x10\n\x08settings\x18\x02 \x01(\t\x12)\n\x07windows\x18\x03 \x03(\x0b\x32\x18.protos.v1.InitialWindow\"=\n\rInitialWindow\x12\x0c\n\x04user\x18\x01 \x01(\r\x12\r\n\x05items\x18\x02 \x03(\r\x12\x0f\n\x07profile\x18\x03 \x03(\r\"N\n\x05Round\x12\x0e\n\x06number\x18\x01 \x01(\r\x12\"\n\x07moments\x18\x02 \x03(\x0b\x32\x11.protos.v1.Moment\x12\x11\n\thand_over\x18\x03 \x01(\x08\"~\n\x06Moment\x12\r\n\x05index\x18\x01 \x01(\r\x12\x0c\n\x04user\x18\x02 \x01(\r\x12\n\n\x02\x61t\x18\x03 \x01(\x01\x12\x12\n\ncandidates\x18\x04 \x01(\x0c\x12\x0f\n\x07outcome\x18\x05 \x03(\r\x12\x16\n\x0e\x62\x65haviour_only\x18\x06 \x01(\x08\x12\x0e\n\x06\x62\x65gins\x18\x07 \x01(\x08\"\x1b\n\x06Switch\x12\x11\n\tbundle_id\x18\x01 \x01(\t\"\x05\n\x03\x45nd\"\x07\n\x05Leave*y\n\x08\x44\x65\x63ision\x12\x18\n\x14\x44\x45\x43ISION_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x44\x45\x43ISION_SCORE\x10\x01\x12\x14\n\x10\x44\x45\x43ISION_REFRESH\x10\x02\x12\x16\n\x12\x44\x45\x43ISION_ASK_CLOUD\x10\x03\x12\x11\n\rDECISION_KEEP\x10\x04*\xbe\x01\n\x06Source\x12\x16\n\x12SOURCE_UNSPECIFIED\x10\x00\x12\x1a\n\x16SOURCE_DEFAULT_WEIGHTS\x10\x01\x12\x12\n\x0eSOURCE_OVERLAY\x10\x02\x12\x18\n\x14SOURCE_STALE_OVERLAY\x10\x03\x12\x10\n\x0cSOURCE_CLOUD\x10\x04\x12\x1a\n\x16SOURCE_LEARNED_WEIGHTS\x10\x05\x12\x0f\n\x0bSOURCE_LIST\x10\x06\x12\x13\n\x0fSOURCE_RERANKED\x10\x07\x32=\n\nSimulation\x12/\n\x04Join\x12\x11.protos.v1.Report\x1a\x10.protos.v1.Order(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aprotos/v1/simulation.proto\x12\tprotos.v1\"\xa9\x02\n\x06Report\x12#\n\x06joined\x18\x01 \x01(\x0b\x32\x11.protos.v1.JoinedH\x00\x12!\n\x05ready\x18\x02 \x01(\x0b\x32\x10.protos.v1.ReadyH\x00\x12\'\n\x08rankings\x18\x03 \x01(\x0b\x32\x13.protos.v1.RankingsH\x00\x12*\n\nround_done\x18\x04 \x01(\x0b\x32\x14.protos.v1.RoundDoneH\x00\x12&\n\x08run_done\x18\x05 \x01(\x0b\x32\x12.protos.v1.RunDoneH\x00\x12%\n\x07\x66\x61ilure\x18\x06 \x01(\x0b\x32\x12.protos.v1.FailureH\x00\x12+\n\nclassified\x18\x07 \x01(\x0b\x32\x15.protos.v1.ClassifiedH\x00\x42\x06\n\x04\x62ody\"\x15\n\x06Joined\x12\x0b\n\x03pid\x18\x01 \x01(\r\",\n\x05Ready\x12\x11\n\tbundle_id\x18\x01 \x01(\t\x12\x10\n\x08provider\x18\x02 \x01(\t\"\x83\x02\n\x08Rankings\x12\x0f\n\x07moments\x18\x01 \x03(\r\x12\x0e\n\x06scores\x18\x02 \x01(\x0c\x12\"\n\x07sources\x18\x03 \x03(\x0e\x32\x11.protos.v1.Source\x12\x14\n\x0coverlay_ages\x18\x04 \x03(\r\x12\x0f\n\x07seconds\x18\x05 \x03(\x02\x12&\n\tdecisions\x18\x06 \x03(\x0e\x32\x13.protos.v1.Decision\x12\x0c\n\x04\x61sks\x18\x07 \x03(\r\x12\x10\n\x08\x62ytes_up\x18\x08 \x03(\r\x12\x12\n\nbytes_down\x18\t \x03(\r\x12\x15\n\rcloud_seconds\x18\n \x03(\x02\x12\x18\n\x10learning_seconds\x18\x0b \x03(\x02\"?\n\nClassified\x12\x10\n\x08\x61rrivals\x18\x01 \x03(\r\x12\x0e\n\x06scores\x18\x02 \x01(\x0c\x12\x0f\n\x07seconds\x18\x03 \x03(\x02\"@\n\tRoundDone\x12\r\n\x05round\x18\x01 \x01(\r\x12\x10\n\x08\x62ytes_up\x18\x02 \x01(\x04\x12\x12\n\nbytes_down\x18\x03 \x01(\x04\"\xa9\x02\n\x07RunDone\x12#\n\x07traffic\x18\x01 \x03(\x0b\x32\x12.protos.v1.Traffic\x12\x0f\n\x07modules\x18\x02 \x03(\t\x12\x16\n\x0eresident_bytes\x18\x03 \x01(\x04\x12&\n\x08observed\x18\x04 \x03(\x0b\x32\x14.protos.v1.UserCount\x12)\n\x0bstate_bytes\x18\x05 \x03(\x0b\x32\x14.protos.v1.UserCount\x12*\n\x0b\x63onnections\x18\x06 \x03(\x0b\x32\x15.protos.v1.Connection\x12#\n\x07streams\x18\x07 \x01(\x0b\x32\x12.protos.v1.Streams\x12,\n\x0elearning_steps\x18\x08 \x03(\x0b\x32\x14.protos.v1.UserCount\"O\n\nConnection\x12\r\n\x05local\x18\x01 \x01(\t\x12\x0c\n\x04peer\x18\x02 \x01(\t\x12\x10\n\x08\x62ytes_up\x18\x03 \x01(\x04\x12\x12\n\nbytes_down\x18\x04 \x01(\x04\"H\n\x07Streams\x12\x0e\n\x06opened\x18\x01 \x01(\x04\x12\r\n\x05reset\x18\x02 \x01(\x04\x12\x0e\n\x06\x62roken\x18\x03 \x01(\x04\x12\x0e\n\x06pieces\x18\x04 \x01(\x04\"j\n\x07Traffic\x12\x11\n\x04user\x18\x01 \x01(\rH\x00\x88\x01\x01\x12\x0f\n\x07purpose\x18\x02 \x01(\t\x12\x10\n\x08\x62ytes_up\x18\x03 \x01(\x04\x12\x12\n\nbytes_down\x18\x04 \x01(\x04\x12\x0c\n\x04\x61sks\x18\x05 \x01(\x04\x42\x07\n\x05_user\"(\n\tUserCount\x12\x0c\n\x04user\x18\x01 \x01(\r\x12\r\n\x05\x63ount\x18\x02 \x01(\x04\"(\n\x07\x46\x61ilure\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"\xbc\x01\n\x05Order\x12!\n\x05\x62\x65gin\x18\x01 \x01(\x0b\x32\x10.protos.v1.BeginH\x00\x12!\n\x05round\x18\x02 \x01(\x0b\x32\x10.protos.v1.RoundH\x00\x12\x1d\n\x03\x65nd\x18\x03 \x01(\x0b\x32\x0e.protos.v1.EndH\x00\x12!\n\x05leave\x18\x04 \x01(\x0b\x32\x10.protos.v1.LeaveH\x00\x12#\n\x06switch\x18\x05 \x01(\x0b\x32\x11.protos.v1.SwitchH\x00\x42\x06\n\x04\x62ody\"T\n\x05\x42\x65gin\x12\x0e\n\x06method\x18\x01 \x01(\t\x12\x10\n\x08settings\x18\x02 \x01(\t\x12)\n\x07windows\x18\x03 \x03(\x0b\x32\x18.protos.v1.InitialWindow\"=\n\rInitialWindow\x12\x0c\n\x04user\x18\x01 \x01(\r\x12\r\n\x05items\x18\x02 \x03(\r\x12\x0f\n\x07profile\x18\x03 \x03(\r\"t\n\x05Round\x12\x0e\n\x06number\x18\x01 \x01(\r\x12\"\n\x07moments\x18\x02 \x03(\x0b\x32\x11.protos.v1.Moment\x12\x11\n\thand_over\x18\x03 \x01(\x08\x12$\n\x08\x61rrivals\x18\x04 \x03(\x0b\x32\x12.protos.v1.Arrival\"g\n\x07\x41rrival\x12\r\n\x05index\x18\x01 \x01(\r\x12\x0c\n\x04user\x18\x02 \x01(\r\x12\x10\n\x08\x66\x65\x61tures\x18\x03 \x01(\x0c\x12\r\n\x05pairs\x18\x04 \x01(\x0c\x12\x0f\n\x07\x64\x65grees\x18\x05 \x01(\x0c\x12\r\n\x05\x61sked\x18\x06 \x03(\r\"~\n\x06Moment\x12\r\n\x05index\x18\x01 \x01(\r\x12\x0c\n\x04user\x18\x02 \x01(\r\x12\n\n\x02\x61t\x18\x03 \x01(\x01\x12\x12\n\ncandidates\x18\x04 \x01(\x0c\x12\x0f\n\x07outcome\x18\x05 \x03(\r\x12\x16\n\x0e\x62\x65haviour_only\x18\x06 \x01(\x08\x12\x0e\n\x06\x62\x65gins\x18\x07 \x01(\x08\"\x1b\n\x06Switch\x12\x11\n\tbundle_id\x18\x01 \x01(\t\"\x05\n\x03\x45nd\"\x07\n\x05Leave*y\n\x08\x44\x65\x63ision\x12\x18\n\x14\x44\x45\x43ISION_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x44\x45\x43ISION_SCORE\x10\x01\x12\x14\n\x10\x44\x45\x43ISION_REFRESH\x10\x02\x12\x16\n\x12\x44\x45\x43ISION_ASK_CLOUD\x10\x03\x12\x11\n\rDECISION_KEEP\x10\x04*\xbe\x01\n\x06Source\x12\x16\n\x12SOURCE_UNSPECIFIED\x10\x00\x12\x1a\n\x16SOURCE_DEFAULT_WEIGHTS\x10\x01\x12\x12\n\x0eSOURCE_OVERLAY\x10\x02\x12\x18\n\x14SOURCE_STALE_OVERLAY\x10\x03\x12\x10\n\x0cSOURCE_CLOUD\x10\x04\x12\x1a\n\x16SOURCE_LEARNED_WEIGHTS\x10\x05\x12\x0f\n\x0bSOURCE_LIST\x10\x06\x12\x13\n\x0fSOURCE_RERANKED\x10\x07\x32=\n\nSimulation\x12/\n\x04Join\x12\x11.protos.v1.Report\x1a\x10.protos.v1.Order(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.v1.simulation_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_DECISION']._serialized_start=1933
-  _globals['_DECISION']._serialized_end=2054
-  _globals['_SOURCE']._serialized_start=2057
-  _globals['_SOURCE']._serialized_end=2247
+  _globals['_DECISION']._serialized_start=2186
+  _globals['_DECISION']._serialized_end=2307
+  _globals['_SOURCE']._serialized_start=2310
+  _globals['_SOURCE']._serialized_end=2500
   _globals['_REPORT']._serialized_start=42
-  _globals['_REPORT']._serialized_end=294
-  _globals['_JOINED']._serialized_start=296
-  _globals['_JOINED']._serialized_end=317
-  _globals['_READY']._serialized_start=319
-  _globals['_READY']._serialized_end=363
-  _globals['_RANKINGS']._serialized_start=366
-  _globals['_RANKINGS']._serialized_end=625
-  _globals['_ROUNDDONE']._serialized_start=627
-  _globals['_ROUNDDONE']._serialized_end=691
-  _globals['_RUNDONE']._serialized_start=694
-  _globals['_RUNDONE']._serialized_end=991
-  _globals['_CONNECTION']._serialized_start=993
-  _globals['_CONNECTION']._serialized_end=1072
-  _globals['_STREAMS']._serialized_start=1074
-  _globals['_STREAMS']._serialized_end=1146
-  _globals['_TRAFFIC']._serialized_start=1148
-  _globals['_TRAFFIC']._serialized_end=1254
-  _globals['_USERCOUNT']._serialized_start=1256
-  _globals['_USERCOUNT']._serialized_end=1296
-  _globals['_FAILURE']._serialized_start=1298
-  _globals['_FAILURE']._serialized_end=1338
-  _globals['_ORDER']._serialized_start=1341
-  _globals['_ORDER']._serialized_end=1529
-  _globals['_BEGIN']._serialized_start=1531
-  _globals['_BEGIN']._serialized_end=1615
-  _globals['_INITIALWINDOW']._serialized_start=1617
-  _globals['_INITIALWINDOW']._serialized_end=1678
-  _globals['_ROUND']._serialized_start=1680
-  _globals['_ROUND']._serialized_end=1758
-  _globals['_MOMENT']._serialized_start=1760
-  _globals['_MOMENT']._serialized_end=1886
-  _globals['_SWITCH']._serialized_start=1888
-  _globals['_SWITCH']._serialized_end=1915
-  _globals['_END']._serialized_start=1917
-  _globals['_END']._serialized_end=1922
-  _globals['_LEAVE']._serialized_start=1924
-  _globals['_LEAVE']._serialized_end=1931
-  _globals['_SIMULATION']._serialized_start=2249
-  _globals['_SIMULATION']._serialized_end=2310
+  _globals['_REPORT']._serialized_end=339
+  _globals['_JOINED']._serialized_start=341
+  _globals['_JOINED']._serialized_end=362
+  _globals['_READY']._serialized_start=364
+  _globals['_READY']._serialized_end=408
+  _globals['_RANKINGS']._serialized_start=411
+  _globals['_RANKINGS']._serialized_end=670
+  _globals['_CLASSIFIED']._serialized_start=672
+  _globals['_CLASSIFIED']._serialized_end=735
+  _globals['_ROUNDDONE']._serialized_start=737
+  _globals['_ROUNDDONE']._serialized_end=801
+  _globals['_RUNDONE']._serialized_start=804
+  _globals['_RUNDONE']._serialized_end=1101
+  _globals['_CONNECTION']._serialized_start=1103
+  _globals['_CONNECTION']._serialized_end=1182
+  _globals['_STREAMS']._serialized_start=1184
+  _globals['_STREAMS']._serialized_end=1256
+  _globals['_TRAFFIC']._serialized_start=1258
+  _globals['_TRAFFIC']._serialized_end=1364
+  _globals['_USERCOUNT']._serialized_start=1366
+  _globals['_USERCOUNT']._serialized_end=1406
+  _globals['_FAILURE']._serialized_start=1408
+  _globals['_FAILURE']._serialized_end=1448
+  _globals['_ORDER']._serialized_start=1451
+  _globals['_ORDER']._serialized_end=1639
+  _globals['_BEGIN']._serialized_start=1641
+  _globals['_BEGIN']._serialized_end=1725
+  _globals['_INITIALWINDOW']._serialized_start=1727
+  _globals['_INITIALWINDOW']._serialized_end=1788
+  _globals['_ROUND']._serialized_start=1790
+  _globals['_ROUND']._serialized_end=1906
+  _globals['_ARRIVAL']._serialized_start=1908
+  _globals['_ARRIVAL']._serialized_end=2011
+  _globals['_MOMENT']._serialized_start=2013
+  _globals['_MOMENT']._serialized_end=2139
+  _globals['_SWITCH']._serialized_start=2141
+  _globals['_SWITCH']._serialized_end=2168
+  _globals['_END']._serialized_start=2170
+  _globals['_END']._serialized_end=2175
+  _globals['_LEAVE']._serialized_start=2177
+  _globals['_LEAVE']._serialized_end=2184
+  _globals['_SIMULATION']._serialized_start=2502
+  _globals['_SIMULATION']._serialized_end=2563
 # @@protoc_insertion_point(module_scope)

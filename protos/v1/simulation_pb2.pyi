@@ -107,6 +107,7 @@ class Report(_message.Message):
     ROUND_DONE_FIELD_NUMBER: _builtins.int
     RUN_DONE_FIELD_NUMBER: _builtins.int
     FAILURE_FIELD_NUMBER: _builtins.int
+    CLASSIFIED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def joined(self) -> Global___Joined:
         """First word: here I am."""
@@ -131,6 +132,10 @@ class Report(_message.Message):
     def failure(self) -> Global___Failure:
         """The process cannot go on."""
 
+    @_builtins.property
+    def classified(self) -> Global___Classified:
+        """What some devices said of the nodes of their graphs."""
+
     def __init__(
         self,
         *,
@@ -140,12 +145,13 @@ class Report(_message.Message):
         round_done: Global___RoundDone | None = ...,
         run_done: Global___RunDone | None = ...,
         failure: Global___Failure | None = ...,
+        classified: Global___Classified | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "failure", b"failure", "joined", b"joined", "rankings", b"rankings", "ready", b"ready", "round_done", b"round_done", "run_done", b"run_done"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "classified", b"classified", "failure", b"failure", "joined", b"joined", "rankings", b"rankings", "ready", b"ready", "round_done", b"round_done", "run_done", b"run_done"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "failure", b"failure", "joined", b"joined", "rankings", b"rankings", "ready", b"ready", "round_done", b"round_done", "run_done", b"run_done"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "classified", b"classified", "failure", b"failure", "joined", b"joined", "rankings", b"rankings", "ready", b"ready", "round_done", b"round_done", "run_done", b"run_done"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["joined", "ready", "rankings", "round_done", "run_done", "failure"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["joined", "ready", "rankings", "round_done", "run_done", "failure", "classified"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
@@ -280,6 +286,40 @@ class Rankings(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Rankings: _TypeAlias = Rankings  # noqa: Y015
+
+@_typing.final
+class Classified(_message.Message):
+    """What devices said of nodes that they were asked about. The arrays run over arrivals, in order."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ARRIVALS_FIELD_NUMBER: _builtins.int
+    SCORES_FIELD_NUMBER: _builtins.int
+    SECONDS_FIELD_NUMBER: _builtins.int
+    scores: _builtins.bytes
+    """Float32 little-endian scores of all asked nodes and classes, one arrival after the other."""
+    @_builtins.property
+    def arrivals(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Index of each arrival in the round."""
+
+    @_builtins.property
+    def seconds(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Seconds that each classification took on the device, measured."""
+
+    def __init__(
+        self,
+        *,
+        arrivals: _abc.Iterable[_builtins.int] | None = ...,
+        scores: _builtins.bytes = ...,
+        seconds: _abc.Iterable[_builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arrivals", b"arrivals", "scores", b"scores", "seconds", b"seconds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Classified: _TypeAlias = Classified  # noqa: Y015
 
 @_typing.final
 class RoundDone(_message.Message):
@@ -660,6 +700,7 @@ class Round(_message.Message):
     NUMBER_FIELD_NUMBER: _builtins.int
     MOMENTS_FIELD_NUMBER: _builtins.int
     HAND_OVER_FIELD_NUMBER: _builtins.int
+    ARRIVALS_FIELD_NUMBER: _builtins.int
     number: _builtins.int
     """Number, from 1."""
     hand_over: _builtins.bool
@@ -668,20 +709,71 @@ class Round(_message.Message):
     def moments(self) -> _containers.RepeatedCompositeFieldContainer[Global___Moment]:
         """Moments in each user's order of time."""
 
+    @_builtins.property
+    def arrivals(self) -> _containers.RepeatedCompositeFieldContainer[Global___Arrival]:
+        """What devices come to know of their graphs, in each user's order of time."""
+
     def __init__(
         self,
         *,
         number: _builtins.int = ...,
         moments: _abc.Iterable[Global___Moment] | None = ...,
         hand_over: _builtins.bool = ...,
+        arrivals: _abc.Iterable[Global___Arrival] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["hand_over", b"hand_over", "moments", b"moments", "number", b"number"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arrivals", b"arrivals", "hand_over", b"hand_over", "moments", b"moments", "number", b"number"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Round: _TypeAlias = Round  # noqa: Y015
+
+@_typing.final
+class Arrival(_message.Message):
+    """New nodes and edges of a device's graph, and what it is asked then. Nodes are numbered from 0 in the order in which
+    the device came to know them.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INDEX_FIELD_NUMBER: _builtins.int
+    USER_FIELD_NUMBER: _builtins.int
+    FEATURES_FIELD_NUMBER: _builtins.int
+    PAIRS_FIELD_NUMBER: _builtins.int
+    DEGREES_FIELD_NUMBER: _builtins.int
+    ASKED_FIELD_NUMBER: _builtins.int
+    index: _builtins.int
+    """Index in the round."""
+    user: _builtins.int
+    """The user."""
+    features: _builtins.bytes
+    """Zstd frame of float32 little-endian features of the new nodes, one node after the other."""
+    pairs: _builtins.bytes
+    """Little-endian int32 ends of new edges: all first ends, then all second ends."""
+    degrees: _builtins.bytes
+    """Float32 little-endian neighbours in the world of every node that the device knows by now."""
+    @_builtins.property
+    def asked(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Nodes to classify."""
+
+    def __init__(
+        self,
+        *,
+        index: _builtins.int = ...,
+        user: _builtins.int = ...,
+        features: _builtins.bytes = ...,
+        pairs: _builtins.bytes = ...,
+        degrees: _builtins.bytes = ...,
+        asked: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asked", b"asked", "degrees", b"degrees", "features", b"features", "index", b"index", "pairs", b"pairs", "user", b"user"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Arrival: _TypeAlias = Arrival  # noqa: Y015
 
 @_typing.final
 class Moment(_message.Message):

@@ -7,6 +7,7 @@
     │   ├── BadLog                 a log file cannot be used
     │   │   ├── ColumnMissing
     │   │   ├── BadValue
+    │   │   ├── BadNode
     │   │   └── TooSmall
     │   ├── PathMissing            a file or folder is not there
     │   └── PortTaken              somebody else listens there
@@ -95,6 +96,16 @@ class BadValue(BadLog):
     def __init__(self, path: Path, row: int, column: str, problem: str) -> None:
         super().__init__(f"{path}: row {row}, column {column!r}: {problem}")
         self.row, self.column = row, column
+
+
+class BadNode(BadLog):
+    """A file of a graph says something of a node that is not allowed."""
+
+    code = "bad-node"
+
+    def __init__(self, path: Path, node: str, problem: str) -> None:
+        super().__init__(f"{path}: node {node!r}: {problem}")
+        self.node = node
 
 
 class TooSmall(BadLog):

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from enum import StrEnum
 from typing import Any, Final, Literal, Self
 
 import numpy as np
@@ -19,6 +20,7 @@ from pydantic import (
 
 from shared_models.contract.errors import BundleCorrupt, BundleIncompatible
 from shared_models.contract.features import FeatureSpec
+from shared_models.contract.nodes import NodeSpec
 from shared_models.contract.tensors import TensorSpec
 
 FORMAT: Final = 5
@@ -29,6 +31,13 @@ Between = Literal["keep", "rerank", "controller"]
 
 class _Data(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Task(StrEnum):
+    """What a device does with a bundle."""
+
+    RANKING = "ranking"
+    NODE_CLASSIFICATION = "node-classification"
 
 
 class FileSpec(_Data):
@@ -186,11 +195,17 @@ class MemorySpec(_Data):
 class Manifest(_Data):
     """What a device must know to run a method that it has never heard of."""
 
+    model_config = ConfigDict(serialize_by_alias=True)
+
     format: int = FORMAT
+    task: Task = Task.RANKING
     method: str
     config: Mapping[str, Any] = Field(description="Resolved settings; for people and for caches.")
-    log_hash: str = Field(description="Prepared log that the model was trained on.")
-    features: FeatureSpec
+    log_hash: str = Field(description="Prepared log or graph that the model was trained on.")
+    behaviour: FeatureSpec | None = Field(
+        None, alias="features", description="How graphs read a window and candidates, to rank."
+    )
+    nodes: NodeSpec | None = Field(None, description="What the graph reads of nodes, to classify.")
     graphs: Mapping[str, GraphSpec]
     slots: tuple[TensorSpec, ...] = ()
     refresh: RefreshRule = RefreshRule()
@@ -216,6 +231,24 @@ class Manifest(_Data):
         if self.federation and self.uplink:
             raise ValueError("devices that learn together get their slots by group, not by uplink")
         return self
+
+    @model_validator(mode="after")
+    def _reads_what_its_task_needs(self) -> Self:
+        reads = {Task.RANKING: self.behaviour, Task.NODE_CLASSIFICATION: self.nodes}
+        if [task for task, spec in reads.items() if spec is not None] != [self.task]:
+            raise ValueError(f"a bundle for {self.task} reads that task's inputs and no others")
+        return self
+
+    @property
+    def features(self) -> FeatureSpec:
+        """How behaviour is encoded.
+
+        Raises:
+            BundleIncompatible: the bundle does not rank.
+        """
+        if self.behaviour is None:
+            raise BundleIncompatible(f"a bundle of {self.method} is for {self.task}, not ranking")
+        return self.behaviour
 
     @property
     def federation(self) -> FederationSpec | None:

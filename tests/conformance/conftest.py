@@ -1,4 +1,4 @@
-"""Every method, and the ablations that are named, over every trunk; small and built once."""
+"""Every method that ranks, and the ablations that are named, over every trunk; built once."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -11,6 +11,7 @@ from torch import nn
 from shared_models.catalog import load_method, method_names, resolve
 from shared_models.contract.bundle import Bundle
 from shared_models.contract.features import FieldSpec, LogFields
+from shared_models.contract.manifest import Task
 from shared_models.export import compile_bundle
 from shared_models.method import Batch, Facts, Learns, Method, Personalizes, RanksInCloud
 
@@ -26,7 +27,7 @@ LEARNERS: dict[str, tuple[str, dict[str, Any]]] = {
     "pinrec-device": ("pinrec", {"plugins": "device"}),
 }
 """Settings under which a method's devices train, where they do not by default."""
-NAMES = (*method_names(), *ABLATIONS, *LEARNERS)
+NAMES = (*method_names(Task.RANKING), *ABLATIONS, *LEARNERS)
 TRUNKS = ("sasrec", "gru4rec", "din", "pool")
 FEW = ("gru4rec", "pool")
 

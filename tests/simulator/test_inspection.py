@@ -19,6 +19,7 @@ from shared_models.contract.bundle import (
 from shared_models.contract.errors import BundleCorrupt, BundleRefused, PathMissing
 from shared_models.contract.manifest import RefreshRule, UplinkSpec
 from simulator.inspection import inspect_bundle, open_bundles, rule, uplink
+from tests.device_client.node_bundles import node_bundle
 
 
 def scorer_graph() -> bytes:
@@ -142,3 +143,12 @@ def test_a_flipped_byte_is_found(tmp_path: Path) -> None:
 def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(PathMissing):
         open_bundles(tmp_path / "none")
+
+
+def test_a_classifier_of_nodes_is_shown_by_what_it_reads() -> None:
+    text = printed(node_bundle())
+
+    for fact in ("node-classification", "3 features, one of 2 classes", "test vector: comes out"):
+        assert fact in text
+    with pytest.raises(BundleRefused, match="test vector"):
+        printed(node_bundle(vector_scale=2.0))

@@ -1,0 +1,99 @@
+"""A run on a graph from beginning to end: check, train what is not trained yet, replay, report."""
+
+from dataclasses import dataclass
+
+from rich.table import Table
+
+from device_client.settings import DeviceSettings
+from shared_models.contract.errors import BadSetting
+from shared_models.contract.settings import validated
+from shared_models.logs.graphs.labelled import LabelledGraph
+from shared_models.logs.graphs.read import read_graph
+from shared_models.logs.prepare import cache_root
+from simulator.cache import BundleCache, Resolved, Say, resolved
+from simulator.entries import Entry, read_entry
+from simulator.graphs.holdings import Holding, draw_holdings
+from simulator.graphs.replay import GraphReplay
+from simulator.graphs.results import GraphResults
+from simulator.graphs.scenario import GraphScenario
+from simulator.graphs.summary import METRICS, Json
+from simulator.scenario import assignments
+from simulator.stage import Run, open_stage
+
+_SPLIT = "graph"
+
+
+@dataclass(frozen=True, slots=True)
+class GraphPlan:
+    """A scenario that was checked, its graph, and who holds what of it."""
+
+    scenario: GraphScenario
+    plays: tuple[tuple[Entry, Resolved], ...]
+    device: DeviceSettings
+    graph: LabelledGraph
+    holdings: tuple[Holding, ...]
+
+
+def plan_on_graph(scenario: GraphScenario) -> GraphPlan:
+    """Check everything that the user gave.
+
+    Raises:
+        InputError: something in it is wrong; nothing was written.
+    """
+    device = validated(DeviceSettings, "device", scenario.device)
+    entries = [read_entry(text) for text in scenario.methods]
+    plays = tuple((entry, _resolved(scenario, entry)) for entry in entries)
+    graph = read_graph(scenario.prefix, plays[0][1].config["absent"])
+    holdings = draw_holdings(graph, scenario.graph, scenario.data_seed)
+    return GraphPlan(scenario, plays, device, graph, tuple(holdings))
+
+
+def _resolved(scenario: GraphScenario, entry: Entry) -> Resolved:
+    method, settings = entry.method, scenario.cloud_settings(entry)
+    found = resolved(method, scenario.prefix.name, ("--method", method), settings)
+    if "nodes" not in found.config:
+        raise BadSetting("prefix", f"{method} ranks items and reads no graph: give --log")
+    return found
+
+
+async def perform_on_graph(plan: GraphPlan, say: Say) -> GraphResults:
+    """Train, serve and replay every entry with every seed, and write the results.
+
+    Raises:
+        RunFailed: a process ended badly; what was measured until then is written.
+    """
+    scenario, graph = plan.scenario, plan.graph
+    cache = BundleCache(cache_root(), _SPLIT, scenario.prefix, graph.hash, "--prefix")
+    results = GraphResults(scenario, graph)
+    trained = [
+        (entry, one, seed, await cache.trained(one, seed, say))
+        for entry, one in plan.plays
+        for seed in scenario.seeds
+    ]
+    async with open_stage(scenario) as stage:
+        for entry, one, seed, model in trained:
+            device = plan.device.model_dump_json(exclude_unset=True)
+            replay = GraphReplay(graph, plan.holdings, model.bundle, device)
+            flags = tuple(assignments(scenario.cloud))
+            run = Run(entry.label, one, seed, model, replay, flags)
+            say(f"plays {one.title(seed)} on {len(plan.holdings)} devices")
+            await stage.play(run)
+            results.add(run, stage.clouds)
+        await stage.dismiss()
+    return results
+
+
+def shift_table(summary: Json) -> Table:
+    """What a run found, for a terminal."""
+    table = Table("entry", "strength", "nodes", *METRICS, "gain")
+    for row in summary["by_shift"]:
+        figures = [_figure(row[name]) for name in METRICS]
+        gain = _figure(row["gain"]) if "gain" in row else ""
+        table.add_row(row["entry"], str(row["strength"]), str(row["nodes"]), *figures, gain)
+    return table
+
+
+def _figure(found: Json) -> str:
+    if "low" not in found:
+        return f"{found['mean']:.4f}"
+    return f"{found['mean']:.4f} ({found['low']:.4f} to {found['high']:.4f})"
