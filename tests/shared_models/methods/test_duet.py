@@ -222,8 +222,9 @@ def test_the_gate_learns_where_a_refresh_pays() -> None:
 
 def test_an_unmoved_window_has_not_changed_and_another_has() -> None:
     network = built(make())
-    controller = make().controller(network)
-    assert controller is not None
+    exported = make().controller(network)
+    assert exported is not None
+    controller = exported.controller
     now = torch.from_numpy(encode_windows([[3, 4, 5], [3, 4, 5]], 20))
     then = torch.from_numpy(encode_windows([[3, 4, 5], [9, 8, 7]], 20))
 
