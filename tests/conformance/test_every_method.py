@@ -245,7 +245,8 @@ def test_the_newest_item_matters(trained_case: Case) -> None:
     one = rank_on_device(trained_case, encode_windows([[5, 6, 7]], 10), candidates, {})
     other = rank_on_device(trained_case, encode_windows([[5, 6, 30]], 10), candidates, {})
 
-    assert not np.allclose(one, other, atol=1e-3)
+    # Against the scores' own spread: what starts at zero has small scores after a few steps.
+    assert np.abs(one - other).max() > 0.01 * one.std()
 
 
 def test_the_bundle_survives_its_bytes(case: Case) -> None:
