@@ -1,4 +1,6 @@
-"""What the ledgers cost a session: two echoes, one with accounts at both ends and one with none.
+"""What counting costs a session: two echoes, one with accounts at both ends and one with none.
+
+Without ledgers, the one that counts does so in the cloud alone, for Prometheus.
 
 Both are asked by the same process in turns of a fraction of a second, so that whatever else the
 machine does meets both alike.
@@ -68,7 +70,7 @@ async def compare(options: argparse.Namespace) -> dict[str, float]:
         aio.insecure_channel(options.bare, options=OPTIONS) as bare,
     ):
         devices = {
-            "counted": sessions(counted, DeviceLedger()),
+            "counted": sessions(counted, Uncounted() if options.no_ledger else DeviceLedger()),
             "bare": sessions(bare, Uncounted()),
         }
         for each in devices.values():
@@ -83,6 +85,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--address", required=True, help="of an echo that counts")
     parser.add_argument("--bare", required=True, help="of one that does not")
+    parser.add_argument("--no-ledger", action="store_true", help="of the devices, at neither")
     parser.add_argument("--turns", type=int, default=60)
     parser.add_argument("--turn", type=float, default=0.1, help="seconds")
     parser.add_argument("--seed", type=int, default=0, help="of who goes first")

@@ -20,6 +20,7 @@ from grpc import aio
 from bench.floor import ANSWER_BYTES, ASK_BYTES
 from cloud_server.ledger import Ledger, recording
 from cloud_server.loop import new_event_loop
+from cloud_server.metrics import OK, Counts
 from device_client.channels import OPTIONS
 from protos.v1.collaboration_pb2 import Answer, Ask, Hello, Overlay
 from protos.v1.tensor_pb2 import Tensor
@@ -41,11 +42,15 @@ def answer_to(seq: int) -> Answer:
     return Answer(seq=seq, overlay=_OVERLAY)
 
 
-async def serve(ledger: Ledger) -> None:
+async def serve(ledger: Ledger, counts: Counts | None) -> None:
     def reply(data: bytes) -> bytes:
+        start = time.perf_counter()
         ask = Ask.FromString(data)
         answer = answer_to(ask.seq).SerializeToString()
         ledger.enter(1, REFRESH, ask.seq, (len(data), len(answer)), None)
+        if counts is not None:
+            counts.answered("refresh", OK, time.perf_counter() - start)
+            counts.carried(REFRESH, len(data), len(answer))
         return answer
 
     async def stream(asks: AsyncIterator[bytes], _: Any) -> AsyncIterator[bytes]:
@@ -115,6 +120,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("role", choices=["server", "client"])
     parser.add_argument("--ledger", type=Path, help="a server's account of exchanges, in Parquet")
+    parser.add_argument("--metrics", action="store_true", help="count as a scraped cloud does")
     parser.add_argument("--address")
     parser.add_argument("--kind", choices=["stream", "unary"], default="stream")
     parser.add_argument("--devices", type=int, default=32)
@@ -126,7 +132,7 @@ def main() -> None:
             print(json.dumps({"rate": runner.run(ask_in_a_closed_loop(options))}))
             return
         with recording(options.ledger) as ledger:
-            runner.run(serve(ledger))
+            runner.run(serve(ledger, Counts() if options.metrics else None))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from typing import Final
 
 import numpy as np
 
-from bench.overload import arrivals
+from bench.load import client_options, due_moments
 from device_client.client import DeviceClient
 from device_client.grpc_cloud import GrpcCloud
 from device_client.ledger import DeviceLedger
@@ -126,9 +126,7 @@ async def client(options: argparse.Namespace) -> dict[str, float]:
     async with GrpcCloud(settings, DeviceLedger()) as cloud:
         crowd = Crowd(options.bundle, cloud, settings, users)
         if options.rate:
-            whole = options.warm_up + options.seconds
-            due = arrivals(options.rate, whole, np.random.default_rng(options.seed))
-            outcome = await offered(crowd, due, options.warm_up)
+            outcome = await offered(crowd, due_moments(options), options.warm_up)
         else:
             outcome = await closed(crowd, options.busy, options.warm_up, options.seconds)
     return {
@@ -141,15 +139,8 @@ async def client(options: argparse.Namespace) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--address", required=True)
-    parser.add_argument("--bundle", type=Path, required=True)
-    parser.add_argument("--devices", type=int, default=256)
+    parser = client_options(devices=256)
     parser.add_argument("--busy", type=int, default=16, help="devices in a closed loop")
-    parser.add_argument("--rate", type=float, default=0.0, help="a second; 0: a closed loop")
-    parser.add_argument("--seconds", type=float, default=3.0)
-    parser.add_argument("--warm-up", type=float, default=1.0)
-    parser.add_argument("--seed", type=int, default=0)
     print(json.dumps(asyncio.run(client(parser.parse_args()))))
 
 

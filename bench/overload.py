@@ -14,12 +14,12 @@ import json
 import time
 from collections import deque
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from grpc import aio
 
+from bench.load import client_options, due_moments
 from device_client.channels import OPTIONS
 from protos.v1 import collaboration_pb2
 from protos.v1.collaboration_pb2 import Answer, Ask, Hello, Rank, Refresh
@@ -50,12 +50,6 @@ class Outcome:
     late: int = 0
     shed: int = 0
     unsent: int = 0
-
-
-def arrivals(rate: float, seconds: float, rng: np.random.Generator) -> Float64Array:
-    """Moments of a Poisson process of ``rate`` a second, in ascending order."""
-    count = rng.poisson(rate * seconds)
-    return np.sort(rng.uniform(0.0, seconds, count))
 
 
 class Device:
@@ -152,9 +146,7 @@ async def client(options: argparse.Namespace) -> dict[str, float]:
         devices = await opened(channel, bundle, options.devices)
         if not options.rate:
             return {"rate": await capacity(devices, options.warm_up, options.seconds)}
-        whole = options.warm_up + options.seconds
-        due = arrivals(options.rate, whole, np.random.default_rng(options.seed))
-        outcome = await offered(devices, due, options.warm_up)
+        outcome = await offered(devices, due_moments(options), options.warm_up)
     return {
         "rate": outcome.good / options.seconds,
         "due": outcome.due,
@@ -165,15 +157,7 @@ async def client(options: argparse.Namespace) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--address", required=True)
-    parser.add_argument("--bundle", type=Path, required=True)
-    parser.add_argument("--devices", type=int, default=128)
-    parser.add_argument("--rate", type=float, default=0.0, help="asks a second; 0: a closed loop")
-    parser.add_argument("--seconds", type=float, default=3.0)
-    parser.add_argument("--warm-up", type=float, default=1.0)
-    parser.add_argument("--seed", type=int, default=0)
-    print(json.dumps(asyncio.run(client(parser.parse_args()))))
+    print(json.dumps(asyncio.run(client(client_options(devices=128).parse_args()))))
 
 
 if __name__ == "__main__":

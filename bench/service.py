@@ -5,6 +5,7 @@
 - unary: asks a second, an aio stream for each of 32 devices / a unary call for each ask.
 - floor: the same stream / raw TCP with a length prefix, on event loops of the same kind.
 - accounting: the device's session against an echo, both with their ledgers / without.
+- metrics: the same session, its cloud counting for Prometheus / without; no ledgers.
 - batcher: the real cloud at 128 devices, batches up to 64 / batches of one.
 - ranking: as batcher, but the cloud ranks 100 candidates with `dlrm`.
 - download: 20 MB through the real FetchBundle / over a bare socket, by the processor time of both
@@ -63,13 +64,17 @@ def accounting(_: Stock) -> Iterator[Round]:
         serving("bench.echo", "server", "--ledger", f"{folder}/ledger.parquet") as counted,
         serving("bench.echo", "server") as bare,
     ):
+        yield partial(_accounted, ("--address", counted.address, "--bare", bare.address))
+
+
+@contextmanager
+def metrics(_: Stock) -> Iterator[Round]:
+    with (
+        serving("bench.echo", "server", "--metrics") as counted,
+        serving("bench.echo", "server") as bare,
+    ):
         both = ("--address", counted.address, "--bare", bare.address)
-
-        def play(number: int) -> Pair:
-            rates = told("bench.accounting", *both, "--seed", str(number))
-            return rates["counted"], rates["bare"]
-
-        yield play
+        yield partial(_accounted, (*both, "--no-ledger"))
 
 
 @contextmanager
@@ -140,6 +145,7 @@ MEASURES: Mapping[Ratio, Measure] = {
     Ratio("unary", "stream / unary, asks a second", 2.5): unary,
     Ratio("floor", "stream / raw TCP, asks a second", 0.15, rounds=9): floor,
     Ratio("accounting", "accounting on / off, asks a second", 0.95, rounds=5): accounting,
+    Ratio("metrics", "metrics on / off, asks a second", 0.95, rounds=5): metrics,
     Ratio("batcher", "batches up to 64 / of 1, refreshes a second", 3.0): batcher,
     Ratio("ranking", "rankings in batches up to 64 / of 1, a second", 3.0): ranking,
     Ratio("download", "download / bare socket, bytes a CPU-second", 0.18, rounds=5): download,
@@ -160,6 +166,11 @@ def _rate(client: str, server: Server, *options: str) -> float:
 
 def _echoed(server: Server, kind: str, *options: str) -> float:
     return _rate("bench.echo", server, "--kind", kind, *options)
+
+
+def _accounted(options: Sequence[str], number: int) -> Pair:
+    rates = told("bench.accounting", *options, "--seed", str(number))
+    return rates["counted"], rates["bare"]
 
 
 def _refreshed(stock: Stock, cloud: Server, *options: str) -> float:

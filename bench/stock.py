@@ -18,9 +18,10 @@ from simulator.scenario import Scenario
 LARGE_BYTES = 20_000_000
 
 
-def quickly_trained(method: str) -> Trained:
+def quickly_trained(method: str, **settings: bool) -> Trained:
     """A method after one epoch on the synthetic world: how good it is does not matter here."""
-    scenario = Scenario(methods=(method,), log="synthetic", train={"epochs": 1})
+    own = {method: settings} if settings else {}
+    scenario = Scenario(methods=(method,), log="synthetic", train={"epochs": 1}, settings=own)
     played = plan(scenario)
     cache = BundleCache(cache_root(), scenario.split, played.log.folder, played.log.hash)
     return asyncio.run(cache.trained(played.plays[0].resolved, 0, print))
@@ -29,8 +30,8 @@ def quickly_trained(method: str) -> Trained:
 class Stock:
     """Bundles of a method in a folder of their own; made when first asked for."""
 
-    def __init__(self, folder: Path, method: str = "duet") -> None:
-        self._folder, self._method = folder, method
+    def __init__(self, folder: Path, method: str = "duet", **settings: bool) -> None:
+        self._folder, self._method, self._settings = folder, method, settings
 
     @cached_property
     def ranking(self) -> "Stock":
@@ -40,7 +41,8 @@ class Stock:
     @cached_property
     def trained(self) -> Trained:
         """A copy of what was `quickly_trained`, to serve and to add to."""
-        trained, bundles = quickly_trained(self._method), self._folder / "bundles"
+        trained = quickly_trained(self._method, **self._settings)
+        bundles = self._folder / "bundles"
         shutil.copytree(trained.bundles, bundles)
         return Trained(bundles, trained.bundle)
 

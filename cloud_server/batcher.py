@@ -7,6 +7,7 @@ ask goes at once and a crowd shares its cost.
 import asyncio
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -71,6 +72,10 @@ class Batcher(Generic[Item, Result]):
         room: most items that wait.
         name: of the thread.
         clock: monotonic seconds; not the loop's, which uvloop counts in whole milliseconds.
+
+    Attributes:
+        name: as given.
+        sizes: how many batches so far had which size.
     """
 
     def __init__(
@@ -82,6 +87,8 @@ class Batcher(Generic[Item, Result]):
         name: str,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self.name = name
+        self.sizes: Counter[int] = Counter()
         self._work, self._largest, self._clock = work, largest, clock
         self._loop = asyncio.get_running_loop()
         self._waiting: asyncio.Queue[_Entry[Item, Result]] = asyncio.Queue(room)
@@ -119,6 +126,11 @@ class Batcher(Generic[Item, Result]):
         await self._waiting.put(_Entry(item, result, expires, now, stay or Stay()))
         return await result
 
+    @property
+    def waiting(self) -> int:
+        """How many wait for their batch."""
+        return self._waiting.qsize()
+
     async def close(self) -> None:
         """Finish what waits, take nothing more."""
         self._closing = True
@@ -134,6 +146,7 @@ class Batcher(Generic[Item, Result]):
                 batch.append(self._waiting.get_nowait())
             now = self._clock()
             if wanted := [entry for entry in batch if entry.is_wanted(now)]:
+                self.sizes[len(wanted)] += 1
                 await self._settle(wanted)
                 self._keep_pace(self._clock() - now)
             for _ in batch:

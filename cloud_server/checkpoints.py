@@ -21,6 +21,7 @@ from shared_models.method import Method
 from shared_models.node_method import NodeMethod
 
 MODEL: Final = "model.safetensors"
+REPORT: Final = "training.json"
 
 
 M = TypeVar("M", Method, NodeMethod)

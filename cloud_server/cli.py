@@ -1,6 +1,7 @@
 """concerto-cloud: train, export, evaluate, infer and serve."""
 
 import json
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,8 +9,10 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from cloud_server import failpoints
 from cloud_server.graphs import verbs
 from cloud_server.recipe import TrainSettings, digest, export_code, training_code
+from cloud_server.serve_cli import SetOption, host, serve
 from shared_models.catalog import method_names, resolve, rows_config, task_of
 from shared_models.contract.errors import BadSetting, ConcertoError, PathMissing, UnknownName
 from shared_models.contract.manifest import Task
@@ -18,12 +21,11 @@ from shared_models.contract.settings import parse_settings, validated
 # Torch and polars are imported by the verbs that need them, so that a wrong option is told at once.
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
+app.command()(serve)
+app.command()(host)
 
 MethodOption = Annotated[str, typer.Option("--method", help="Method, such as base or duet.")]
 TrunkOption = Annotated[str, typer.Option("--trunk", help="sasrec, gru4rec, din or pool.")]
-SetOption = Annotated[
-    list[str] | None, typer.Option("--set", help="path.to.setting=value; may be repeated.")
-]
 SECTIONS: Final = ("rows", "train", "trunk")
 
 
@@ -45,7 +47,7 @@ def resolve_settings(
     fields = config.model_dump(mode="json")
     about = {
         "method": method,
-        "key": digest(method, config.digest, training, training_code(method)),
+        "key": digest(method, config.digest, training, training_code(method, config.trunk)),
         "export_key": digest(fields, export_code(method)),
         "config": fields,
         "train": training,
@@ -162,31 +164,6 @@ def bpr(
 
 
 @app.command()
-def serve(
-    bundles: Annotated[Path, typer.Option("--bundles", help="Folder with released bundles.")],
-    listen: Annotated[str, typer.Option("--listen", help="HOST:PORT; port 0 takes a free one.")],
-    journal: Annotated[
-        Path | None, typer.Option(help="Journal of uploads; by default in DIR.")
-    ] = None,
-    memory: Annotated[
-        Path | None, typer.Option(help="Folder for what is remembered of users; else in memory.")
-    ] = None,
-    ledger: Annotated[
-        Path | None, typer.Option(help="Parquet file to account for every exchange in.")
-    ] = None,
-    set_: SetOption = None,
-) -> None:
-    """Serve bundles and personalise for devices until told to stop."""
-    from cloud_server.server import run_server
-    from cloud_server.settings import ServeSettings
-
-    fields = {**parse_settings(set_ or []), "bundles": bundles, "listen": listen}
-    places = {"journal": journal, "memory": memory, "ledger": ledger}
-    fields |= {name: place for name, place in places.items() if place is not None}
-    run_server(validated(ServeSettings, "cloud", fields))
-
-
-@app.command()
 def retrain(
     bundles: Annotated[Path, typer.Option("--bundles", help="Folder with released bundles.")],
     method: MethodOption,
@@ -240,6 +217,7 @@ def refresh(
 def main() -> None:
     """Run a command; a user meets messages and exit codes, never a stack trace."""
     try:
+        failpoints.arm(os.environ.get(failpoints.VARIABLE, ""))
         app(standalone_mode=True)
     except ConcertoError as error:
         print(f"error: {error}", file=sys.stderr)

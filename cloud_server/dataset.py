@@ -155,11 +155,17 @@ class Dataset:
         return [self._without_candidates(part_BH) for part_BH in parts]
 
     def sessions(
-        self, rng: np.random.Generator, rows: int, ahead: int, passes: int = 1
+        self,
+        rng: np.random.Generator,
+        rows: int,
+        ahead: int,
+        passes: int = 1,
+        most: int | None = None,
     ) -> list[Batch]:
         """Moments inside sessions of the validation part, in random order, each ``passes`` times.
 
-        A history ends ``ahead`` exposures later, or with the session where that is sooner.
+        A history ends ``ahead`` exposures later, or with the session where that is sooner. Of
+        more than ``most`` of these, so many are drawn.
 
         Raises:
             TooSmall: there is no such moment.
@@ -169,7 +175,7 @@ class Dataset:
                 "no session of the validation part holds two events: nothing tells when a list "
                 "that is there should be replaced"
             )
-        now_R = rng.permutation(np.tile(self._inside.now_R, passes))
+        now_R = rng.permutation(np.tile(self._inside.now_R, passes))[:most]
         parts = (now_R[start : start + rows] for start in range(0, len(now_R), rows))
         return [self._in_session(part_B, ahead) for part_B in parts]
 

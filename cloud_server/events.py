@@ -11,6 +11,7 @@ import polars as pl
 
 from cloud_server.batcher import Batcher
 from cloud_server.durable import durable
+from cloud_server.failpoints import failpoint
 from shared_models.contract.errors import BadAsk, BadSetting
 from shared_models.contract.events import Event, EventBatch
 from shared_models.contract.features import encode_windows
@@ -57,6 +58,9 @@ class EventJournal:
         keep: how many of a user's events stay, 1 or more, the newest ones; older ones go when
             that user's next events come. None keeps all.
 
+    Attributes:
+        appended: how many events `append` has put there.
+
     Raises:
         BadSetting: there is no such folder, or the file is not a journal.
     """
@@ -64,7 +68,7 @@ class EventJournal:
     def __init__(self, path: Path, keep: int | None = None) -> None:
         if keep is not None and keep < 1:
             raise ValueError(f"keep {keep} would forget how many events a user has")
-        self._path, self._keep = path, keep
+        self._path, self._keep, self.appended = path, keep, 0
         try:
             self._db = durable(path)
             self._db.execute(_TABLE)
@@ -78,8 +82,13 @@ class EventJournal:
             For each upload, how many events of its user are stored then. An upload that begins
             beyond them would leave a gap; nothing of it is taken.
         """
+        failpoint("journal.before-write")
         with self._db:
-            return [self._append(user, batch) for user, batch in uploads]
+            taken = [self._append(user, batch) for user, batch in uploads]
+            failpoint("journal.before-commit")
+        failpoint("journal.after-commit")
+        self.appended += sum(new for _, new in taken)
+        return [stored for stored, _ in taken]
 
     def seed(self, events: pl.DataFrame) -> None:
         """Fill an empty journal with what is known from before it began, all in one commit.
@@ -126,23 +135,34 @@ class EventJournal:
         """Let go of the file."""
         self._db.close()
 
-    def _append(self, user: int, batch: EventBatch) -> int:
+    def _append(self, user: int, batch: EventBatch) -> tuple[int, int]:
+        """How many events of ``user`` are stored then, and how many of these are new."""
         stored = self.stored(user)
         if batch.first > stored:
-            return stored
+            return stored, 0
         new = batch.events[stored - batch.first :]
         rows = [(user, stored + index, event.item, event.at) for index, event in enumerate(new)]
         self._db.executemany(_INSERT, rows)
         if self._keep is not None:
             self._db.execute(_FORGET, (user, self._keep))
-        return stored + len(new)
+        return stored + len(new), len(new)
 
 
 class Uploads:
-    """The way into a journal for many devices at once: those that wait share one commit."""
+    """The way into a journal for many devices at once: those that wait share one commit.
+
+    Attributes:
+        commits: where uploads wait for theirs.
+    """
 
     def __init__(self, journal: EventJournal, *, largest: int, room: int) -> None:
-        self._commits = Batcher(journal.append, largest=largest, room=room, name="journal")
+        self._journal = journal
+        self.commits = Batcher(journal.append, largest=largest, room=room, name="journal")
+
+    @property
+    def appended(self) -> int:
+        """Events put on disk so far."""
+        return self._journal.appended
 
     async def store(self, user: int, batch: EventBatch, *, waits: bool) -> int:
         """Put ``batch`` on disk; the number of ``user``'s events there.
@@ -151,7 +171,7 @@ class Uploads:
             BadAsk: events before the batch are missing.
             Overloaded: too many uploads wait, and ``waits`` is false.
         """
-        stored = await self._commits.submit((user, batch), waits=waits)
+        stored = await self.commits.submit((user, batch), waits=waits)
         if batch.first > stored:
             raise BadAsk(f"events start at {batch.first}, {stored} are stored: send on from there")
         return stored
@@ -162,4 +182,4 @@ class Uploads:
 
     async def close(self) -> None:
         """Commit what waits."""
-        await self._commits.close()
+        await self.commits.close()

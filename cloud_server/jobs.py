@@ -19,6 +19,7 @@ from cloud_server.bundles import models_folder
 from cloud_server.calibration import calibrated
 from cloud_server.checkpoints import MODEL, Trained, load_checkpoint, save_checkpoint
 from cloud_server.evaluate import evaluate, predictions
+from cloud_server.failpoints import failpoint
 from cloud_server.progress import TrainingDisplay
 from cloud_server.recipe import TrainSettings
 from cloud_server.remembered import write_seed
@@ -132,6 +133,7 @@ def release(trained: Trained, log: PreparedLog, bundles: Path) -> Bundle:
     folder = models_folder(bundles, bundle.id)
     save_checkpoint(folder, trained)
     write_seed(folder, trained, log)
+    failpoint("retrain.stored")
     store.release(bundle)
     return bundle
 

@@ -3,10 +3,11 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
+from cloud_server.batcher import Batcher
 from cloud_server.bundles import Bundles, models_folder
 from cloud_server.checkpoints import Trained, load_checkpoint
 from cloud_server.federation.desk import Desk, Desks
@@ -45,11 +46,15 @@ class Served:
     assignment: Assignment = EVERYBODY
     desk: Desk | None = None
 
+    @property
+    def batchers(self) -> list[Batcher[Any, Any]]:
+        """Where asks wait for the model."""
+        return [worker.batcher for worker in (self.personalizer, self.ranker) if worker is not None]
+
     async def close(self) -> None:
         """Answer what waits."""
-        for worker in (self.personalizer, self.ranker):
-            if worker is not None:
-                await worker.close()
+        for batcher in self.batchers:
+            await batcher.close()
 
 
 class _Model(NamedTuple):
@@ -107,6 +112,13 @@ class Models:
     def contributions(self) -> Mapping[str, int]:
         """How many contributions came so far, by what became of them."""
         return self._desks.counters.as_mapping()
+
+    @property
+    def batchers(self) -> list[Batcher[Any, Any]]:
+        """Where asks wait, of all bundles that were asked for."""
+        # A scrape reads this beside the event loop, which may load a bundle meanwhile.
+        served = list(self._served.values())
+        return [*self._desks.batchers, *(each for one in served for each in one.batchers)]
 
     def _load(self, bundle_id: str) -> tuple[Bundle, "_Model | None"]:
         bundle = self._bundles.read(bundle_id)

@@ -34,6 +34,9 @@ class CloudRanker:
         model: its trained module.
         manifest: of the bundle: how windows and candidates are encoded, and what goes up.
         settings: how many asks share a pass or wait, and the codec of scores.
+
+    Attributes:
+        batcher: of asks.
     """
 
     def __init__(
@@ -46,7 +49,7 @@ class CloudRanker:
         self._method, self._model, self._features = method, model, manifest.features
         self._window = manifest.uplink.items if manifest.ranking and manifest.uplink else 0
         self._codec = settings.codec
-        self._batcher = Batcher(
+        self.batcher = Batcher(
             self._rank, largest=settings.largest_batch, room=settings.room, name="rank"
         )
 
@@ -65,13 +68,13 @@ class CloudRanker:
             Overloaded: too many wait, and ``waits`` is false.
             CloudUnavailable: it expired.
         """
-        return await self._batcher.submit(
+        return await self.batcher.submit(
             _Asked(rank, profile), waits=waits, expires=expires, stay=stay
         )
 
     async def close(self) -> None:
         """Answer what waits."""
-        await self._batcher.close()
+        await self.batcher.close()
 
     def _rank(self, asked: Sequence[_Asked]) -> list[collaboration_pb2.Scores]:
         # One pass for each number of candidates: shorter lists padded to the longest would have

@@ -7,6 +7,8 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
+from shared_models.config import TrunkConfig
+
 
 class TrainSettings(BaseModel):
     """How to train; one recipe serves every method, so that they can be compared."""
@@ -42,6 +44,7 @@ class NodeTrainSettings(BaseModel):
 _ROOT: Final = Path(__file__).parent.parent
 _TRAINING: Final = (
     "cloud_server/dataset.py",
+    "cloud_server/hardware.py",
     "cloud_server/recipe.py",
     "cloud_server/standing.py",
     "cloud_server/train.py",
@@ -58,6 +61,7 @@ _NODES: Final = (
     "cloud_server/graphs",
     "cloud_server/recipe.py",
     "shared_models/config.py",
+    "shared_models/contract/arrays.py",
     "shared_models/contract/bundle.py",
     "shared_models/contract/manifest.py",
     "shared_models/contract/nodes.py",
@@ -71,6 +75,7 @@ _EXPORT: Final = (
     "cloud_server/calibration.py",
     "cloud_server/jobs.py",
     "cloud_server/remembered.py",
+    "shared_models/contract/arrays.py",
     "shared_models/contract/bundle.py",
     "shared_models/contract/manifest.py",
     "shared_models/control.py",
@@ -81,9 +86,10 @@ _EXPORT: Final = (
 )
 
 
-def training_code(method: str) -> str:
-    """SHA-256 over the sources that shape the weights of ``method``."""
-    return _sources(*_TRAINING, f"shared_models/methods/{method}")
+def training_code(method: str, trunk: TrunkConfig) -> str:
+    """SHA-256 over the sources that shape the weights of ``method`` over such a trunk."""
+    graph = (*_NODES, f"shared_models/methods/{trunk.graph.network}") if trunk.reads_graph else ()
+    return _sources(*_TRAINING, *graph, f"shared_models/methods/{method}")
 
 
 def export_code(method: str) -> str:

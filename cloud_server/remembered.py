@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from cloud_server.bundles import Bundles, models_folder
 from cloud_server.checkpoints import Trained, load_checkpoint
 from cloud_server.events import EventJournal
+from cloud_server.failpoints import failpoint
 from cloud_server.groups import write_assignment
 from cloud_server.memory.in_process import InProcessMemory
 from cloud_server.memory.sqlite import SqliteMemory
@@ -74,11 +75,12 @@ class Remembered:
             values[here], known[here] = found.values, found.versions > 0
         return values, known
 
-    def keep(self, users_B: Int64Array, memory_BD: Float32Array, round_: int) -> None:
-        """Remember a vector of each user."""
+    def keep(self, users_B: Int64Array, memory_BD: Float32Array, round_: int) -> Int64Array:
+        """Remember a vector of each user; how often each was written then (B,)."""
         assert self._spec is not None  # noqa: S101 - the method has something to keep
         assert self._memory is not None  # noqa: S101 - so there is where
-        self._memory.put(self._spec.name, users_B, np.ascontiguousarray(memory_BD), round_)
+        vectors_BD = np.ascontiguousarray(memory_BD)
+        return self._memory.put(self._spec.name, users_B, vectors_BD, round_)
 
     def _of(self, users_B: Int64Array) -> Int64Array:
         known_B = users_B < len(self._neighbours_UW)
@@ -175,6 +177,7 @@ def remember_all(trained: Trained, folder: Path, memory: UserMemory) -> int:
     users = 0
     for users_B, histories_BL in _histories(folder / _HISTORY, _kept(trained)):
         write_memories(trained, users_B, histories_BL, memory)
+        failpoint("memory.seeding")
         users += len(users_B)
     return users
 

@@ -8,12 +8,14 @@ import numpy as np
 import polars as pl
 import torch
 from rich.console import Console
+from typing_extensions import override
 
 from cloud_server.bundles import Bundles, models_folder
 from cloud_server.checkpoints import Trained, load_checkpoint
 from cloud_server.events import EventJournal
+from cloud_server.failpoints import failpoint
 from cloud_server.jobs import release
-from cloud_server.progress import TrainingDisplay
+from cloud_server.progress import Told, TrainingDisplay
 from cloud_server.recipe import TrainSettings
 from cloud_server.train import retrain
 from shared_models.contract.errors import BadSetting, UnknownName
@@ -44,6 +46,15 @@ class Retraining:
     out: Path
 
 
+class _Display(TrainingDisplay):
+    """A display that stands where a training may be killed."""
+
+    @override
+    def on_epoch(self, stage: str, record: Told) -> None:
+        super().on_epoch(stage, record)
+        failpoint("retrain.epoch")
+
+
 def run_retrain(job: Retraining) -> None:
     """Train the released model further, and release what comes of it.
 
@@ -56,9 +67,11 @@ def run_retrain(job: Retraining) -> None:
     earlier = _released(job)
     events = uploaded(job.journal, earlier, job.log)
     log = grown(job.log, events, job.out / _LOG)
+    failpoint("retrain.grown")
     title = f"{job.method} ({earlier.method.config.trunk.name}, seed {earlier.seed})"
-    with TrainingDisplay(console, title) as display:
+    with _Display(console, title) as display:
         trained = retrain(earlier, log, job.training, job.out, display)
+    failpoint("retrain.trained")
     bundle = release(trained, log, job.bundles)
     console.print(
         f"released {bundle.id[:12]} ({bundle.size / 1024:.0f} KiB) after {len(events):,} events",

@@ -1,9 +1,8 @@
 """The cloud's process: binds, loads, answers, and stops without losing an ask it has taken."""
 
 import asyncio
-import errno
+import logging
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -16,15 +15,22 @@ from grpc_reflection.v1alpha import reflection
 
 from cloud_server.bundles import Bundles
 from cloud_server.events import EventJournal, Uploads
+from cloud_server.failpoints import failpoint
+from cloud_server.identity import gate_of
 from cloud_server.ledger import Ledger, recording
+from cloud_server.limits import Paces
 from cloud_server.loop import new_event_loop
+from cloud_server.metrics import CloudMetrics, Sources
 from cloud_server.models import Models
 from cloud_server.servicer import SERVICE, Collaboration
 from cloud_server.session import Services
 from cloud_server.settings import ServeSettings
 from shared_models.contract.connections import connections_at
-from shared_models.contract.errors import BadSetting, InputError, PortTaken
+from shared_models.contract.log_lines import note
+from shared_models.contract.security import bind, secured
+from shared_models.exposition import exposed
 
+_log = logging.getLogger(__name__)
 _SWITCH_S: Final = 0.0005
 
 
@@ -69,25 +75,41 @@ async def listening(settings: ServeSettings) -> AsyncIterator[str]:
     sys.setswitchinterval(_SWITCH_S)
     async with AsyncExitStack() as ending:
         bundles = Bundles(settings.bundles)
-        server = aio.server(options=_options(settings))
-        address = _bind(server, settings.listen)
+        identity = secured(
+            "cloud.listen", settings.listen, settings.identity, plaintext=settings.plaintext
+        )
+        gate = gate_of(identity)
+        server = aio.server(options=_options(settings), interceptors=gate.interceptors)
+        address = bind(server, settings.listen, identity)
+        shown = ending.enter_context(exposed(settings.metrics))
+        failpoint("start.before-journal")
         journal = EventJournal(settings.journal_path, settings.history)
         ending.callback(journal.close)
+        ending.callback(failpoint, "stop.answered")
         ledger = ending.enter_context(recording(settings.ledger))
         ending.push_async_callback(server.stop, settings.grace_s)
         services = _services(settings, bundles, journal, ledger)
         ending.push_async_callback(services.uploads.close)
         ending.callback(lambda: ledger.contributed(services.models.contributions))
         ending.push_async_callback(services.models.close)
+        failpoint("start.before-models")
+        await bundles.settle()
         await services.models.load_released()
-        Collaboration(services, bundles).add_to(server)
+        sources = Sources(services.counts, bundles, services.models, services.uploads)
+        shown.registry.register(CloudMetrics(sources))
+        Collaboration(services, bundles, gate).add_to(server)
         ending.push_async_callback(_add_health(server).enter_graceful_shutdown)
         await server.start()
-        watching = asyncio.create_task(bundles.watch(settings.release_poll_s))
-        ending.push_async_callback(_cancel, watching)
+        for watch in (bundles.watch(settings.release_poll_s), gate.watch()):
+            ending.push_async_callback(_cancel, asyncio.create_task(watch))
         if settings.ledger:
             ending.push_async_callback(_read_connections, ledger, address)
+        failpoint("start.ready")
+        released = ",".join(sorted(bundles.released))
+        note(_log, "listening", address=address, released=released)
+        ending.callback(lambda: note(_log, "stopping", asks=services.counts.asks.total()))
         yield address
+        failpoint("stop.begun")
 
 
 def _options(settings: ServeSettings) -> list[tuple[str, int]]:
@@ -103,27 +125,6 @@ def _options(settings: ServeSettings) -> list[tuple[str, int]]:
     ]
 
 
-def _bind(server: aio.Server, listen: str) -> str:
-    """Open the port: the one place that decides who may connect. Today everybody, in clear."""
-    try:
-        port = server.add_insecure_port(listen)
-    except RuntimeError as error:
-        raise _refusal(listen) from error
-    return f"{listen.rpartition(':')[0]}:{port}"
-
-
-def _refusal(listen: str) -> InputError:
-    """Why nothing can listen there; gRPC tells only its log."""
-    host, _, port = listen.rpartition(":")
-    family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
-    try:
-        socket.create_server((host.strip("[]"), int(port)), family=family).close()
-    except OSError as error:
-        if error.errno != errno.EADDRINUSE:
-            return BadSetting("listen", f"{listen}: {error.strerror}")
-    return PortTaken(listen)
-
-
 def _services(
     settings: ServeSettings, bundles: Bundles, journal: EventJournal, ledger: Ledger
 ) -> Services:
@@ -132,6 +133,8 @@ def _services(
         Uploads(journal, largest=settings.largest_batch, room=settings.room),
         settings.patience_s,
         settings.largest_list,
+        Paces(settings.pace, settings.pace_s),
+        settings.sessions,
         ledger,
     )
 

@@ -3,17 +3,22 @@
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from google.protobuf.message import DecodeError
 
 from cloud_server.batcher import Stay
 from cloud_server.events import Uploads
+from cloud_server.failpoints import failpoint
+from cloud_server.identity import Prove, believed
 from cloud_server.ledger import Ledger
+from cloud_server.limits import Paces, keep_to
 from cloud_server.memory.store import LIVE
+from cloud_server.metrics import OK, Counts
 from cloud_server.models import Models, Served
-from cloud_server.statuses import as_fault
+from cloud_server.statuses import FaultLog, as_fault
+from cloud_server.turns import Turns
 from protos.v1.collaboration_pb2 import (
     Answer,
     Ask,
@@ -29,7 +34,7 @@ from protos.v1.collaboration_pb2 import (
     Upload,
     Welcome,
 )
-from shared_models.contract.errors import BadAsk
+from shared_models.contract.errors import AccessRefused, BadAsk
 from shared_models.contract.events import PAD, Event, EventBatch
 from shared_models.contract.traffic import CONTRIBUTE, CONTROL, GROUP, RANK, REFRESH, UPLOAD
 
@@ -41,6 +46,8 @@ _PURPOSES: Final[Mapping[str, str]] = {
     "contribute": CONTRIBUTE,
 }
 """By kind of ask; all others are control."""
+_NO_KIND: Final = "none"
+"""Of an ask that is empty, or no message of this protocol."""
 _COMPUTED: Final = (REFRESH, RANK)
 """What a batcher computes something for."""
 
@@ -54,42 +61,72 @@ class Services:
         uploads: where events go.
         patience_s: seconds after which an ask that may be turned away is no longer wanted.
         largest_list: most ids or events in one ask.
+        paces: how fast users may ask.
+        most_sessions: that may be open.
         ledger: where exchanges are entered.
+        counts: what is counted of them.
+        faults: told which asks were refused.
+        turns: which session of a user may write.
     """
 
     models: Models
     uploads: Uploads
     patience_s: float
     largest_list: int
+    paces: Paces
+    most_sessions: int
     ledger: Ledger
+    counts: Counts = field(default_factory=Counts)
+    faults: FaultLog = field(default_factory=FaultLog)
+    turns: Turns = field(default_factory=Turns)
 
 
 class Session:
-    """One device's conversation: it opens with a hello, and a bad ask does not end it."""
+    """One device's conversation: it opens with a hello, and a bad ask does not end it.
 
-    def __init__(self, services: Services) -> None:
-        self._services = services
+    Args:
+        services: what it has in common with others.
+        prove: says whose a session with such a hello is, or refuses it.
+    """
+
+    def __init__(self, services: Services, prove: Prove = believed) -> None:
+        self._services, self._prove = services, prove
         self._device: _Device | None = None
         self._user: int | None = None
+        self._pace = services.paces.fresh()
 
     async def reply(self, data: bytes) -> bytes:
         """Answer one ask, both as they cross the wire; the exchange goes into the ledger."""
-        ask, answer, stay = Ask(), Answer(), Stay()
+        ask, answer, stay, start = Ask(), Answer(), Stay(), time.perf_counter()
         with as_fault(answer):
             ask = _parsed(data)
             answer.seq = ask.seq
             await self._fill(answer, ask, stay)
         reply = answer.SerializeToString()
-        purpose = _PURPOSES.get(ask.WhichOneof("body") or "", CONTROL)
+        kind = ask.WhichOneof("body") or _NO_KIND
+        purpose = _PURPOSES.get(kind, CONTROL)
         times = stay if purpose in _COMPUTED else None
         self._services.ledger.enter(self._user, purpose, ask.seq, (len(data), len(reply)), times)
+        if answer.HasField("fault"):
+            self._services.faults.tell(kind, answer.fault)
+        status = answer.fault.code or OK
+        self._services.counts.answered(kind, status, time.perf_counter() - start)
+        self._services.counts.carried(purpose, len(data), len(reply))
         return reply
+
+    def end(self) -> None:
+        """The device has hung up."""
+        if self._device is not None:
+            self._services.turns.end(self._device.user, self._device.turn)
 
     async def _fill(self, answer: Answer, ask: Ask, stay: Stay) -> None:
         kind = ask.WhichOneof("body")
+        await keep_to(self._pace, waits=self._device is not None and self._device.waits)
         if kind == "hello":
-            self._user = ask.hello.user
-            answer.welcome.CopyFrom(await self._open(ask.hello))
+            self._user = self._proved(ask.hello)
+            self._pace = self._services.paces.of(self._user)
+            await keep_to(self._pace, waits=ask.hello.waits)
+            answer.welcome.CopyFrom(await self._open(self._user, ask.hello))
             return
         if self._device is None:
             raise BadAsk("a session opens with a hello")
@@ -108,28 +145,46 @@ class Session:
             case _:
                 raise BadAsk("the ask is empty, or newer than this cloud")
 
-    async def _open(self, hello: Hello) -> Welcome:
+    def _proved(self, hello: Hello) -> int:
+        """The user that this session reads and writes for from its first hello to its end.
+
+        Raises:
+            AccessRefused: it is not proved, or the session is another user's.
+        """
+        user = self._prove(hello)
+        if self._user not in (None, user):
+            raise AccessRefused("a session is one user's: open another one")
+        return user
+
+    async def _open(self, user: int, hello: Hello) -> Welcome:
         if len(hello.profile) > self._services.largest_list:
             raise BadAsk(f"a profile of {len(hello.profile)} values")
         served = await self._services.models.served(hello.bundle_id)
-        stored = await self._services.uploads.stored(hello.user, waits=hello.waits)
+        # Before the count is read: what an older session still brings is not in it.
+        turn = self._services.turns.begin(user)
+        stored = await self._services.uploads.stored(user, waits=hello.waits)
         desk, contributed = served.desk, 0
         if desk is not None:
-            contributed = await desk.stored(hello.user, waits=hello.waits)
+            contributed = await desk.stored(user, waits=hello.waits)
         profile = tuple(hello.profile)
-        self._device = _Device(hello.user, hello.waits, served, self._services, profile)
+        self.end()
+        self._device = _Device(
+            user, hello.waits, served, self._services, turn, profile, hello.audit
+        )
         return Welcome(events_stored=stored, contributions_stored=contributed)
 
 
 @dataclass(frozen=True, slots=True)
 class _Device:
-    """Who asks, as the hello said it."""
+    """Who asks: a user as it was proved, the rest as the hello said it."""
 
     user: int
     waits: bool
     served: Served
     services: Services
+    turn: object
     profile: tuple[int, ...] = ()
+    audit: bool = False
 
     async def refresh(self, refresh: Refresh, round_: int, stay: Stay) -> Overlay:
         """New slot values.
@@ -143,7 +198,9 @@ class _Device:
         stored = 0
         if refresh.HasField("pending"):
             stored = (await self.upload(refresh.pending)).events_stored
-        asked = self.served.personalizer.read(self.user, self._now(round_), refresh, stored)
+        asked = self.served.personalizer.read(
+            self.user, self._now(round_), refresh, stored, audit=self.audit
+        )
         return await self.served.personalizer.overlay_for(
             asked, waits=self.waits, expires=self._expires(), stay=stay
         )
@@ -175,6 +232,7 @@ class _Device:
         """
         if self.served.desk is None:
             raise BadAsk("the devices of this bundle do not learn together")
+        self.services.turns.require(self.user, self.turn)
         now = self._now(round_)
         return await self.served.desk.take(self.user, now, contribution, waits=self.waits)
 
@@ -198,13 +256,16 @@ class _Device:
         """Events onto the disk, then the word that they are there.
 
         Raises:
-            BadAsk: the bundle allows no uploads, or these are malformed or leave a gap.
+            BadAsk: the bundle allows no uploads, these are malformed or leave a gap, or a newer
+                session of the user has begun.
         """
         if not self.served.manifest.uploads:
             raise BadAsk("this bundle allows no uploads")
         self._bound(max(len(upload.items), len(upload.times)))
         batch = EventBatch(upload.first, _events(upload))
+        self.services.turns.require(self.user, self.turn)
         stored = await self.services.uploads.store(self.user, batch, waits=self.waits)
+        failpoint("upload.before-acknowledge")
         return Stored(events_stored=stored)
 
     def _now(self, round_: int) -> int:

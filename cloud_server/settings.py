@@ -6,16 +6,23 @@ from typing import Literal
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from shared_models.contract.log_lines import LogFormat
 from shared_models.contract.tensors import Codec
 
 
 class ServeSettings(BaseSettings):
     """How a cloud serves. Frozen; an explicit value wins over the environment's."""
 
-    model_config = SettingsConfigDict(env_prefix="CONCERTO_CLOUD_", frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(
+        env_prefix="CONCERTO_CLOUD_", frozen=True, extra="forbid", env_ignore_empty=True
+    )
 
     bundles: Path = Field(description="Folder with bundles, their models and releases.")
     listen: str = Field("127.0.0.1:50051", description="HOST:PORT; port 0 takes a free one.")
+    identity: Path | None = Field(
+        None, description="Folder of the cloud's identity; with one, everything is mutual TLS."
+    )
+    plaintext: bool = Field(False, description="In clear, to whoever comes, also off loopback.")
     journal: Path | None = Field(None, description="Uploaded events; by default with the bundles.")
     history: PositiveInt = Field(
         1000, description="Newest uploaded events of each user that the cloud keeps."
@@ -29,6 +36,12 @@ class ServeSettings(BaseSettings):
         None, description="What devices learnt together; by default beside the journal."
     )
     ledger: Path | None = Field(None, description="Parquet file to account for exchanges in.")
+    metrics: str | None = Field(
+        None,
+        coerce_numbers_to_str=True,
+        description="HOST:PORT that Prometheus may scrape, or PORT of this machine alone.",
+    )
+    log: LogFormat = Field(LogFormat.TEXT, description="Lines on standard error: text or json.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where torch computes.")
     codec: Codec = Field(Codec.F16, description="How generated parameters travel.")
     largest_batch: PositiveInt = Field(64, description="Most asks in one forward pass or commit.")
@@ -38,6 +51,11 @@ class ServeSettings(BaseSettings):
         description="Seconds that an ask may wait for its turn, half of what a device waits for "
         "its answer; a replay's waits as long as it takes.",
     )
+    pace: PositiveInt = Field(
+        1000, description="Most asks of a user in pace_s seconds; a replay's wait for their turn."
+    )
+    pace_s: PositiveFloat = Field(1.0, description="Seconds in which so many asks may come.")
+    sessions: PositiveInt = Field(20_000, description="Most sessions that are open.")
     largest_list: PositiveInt = Field(10_000, description="Most ids or events in one ask.")
     message_bytes: PositiveInt = Field(4 << 20, description="Largest message, either way.")
     keepalive_s: PositiveFloat = Field(30.0, description="Seconds until a silent device is pinged.")

@@ -8,7 +8,7 @@ exactly: what is on disk at an epoch's end is all the state there is.
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -16,17 +16,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cloud_server.checkpoints import Trained, save_checkpoint
+from cloud_server.checkpoints import REPORT, Trained, save_checkpoint
 from cloud_server.dataset import Dataset
-from cloud_server.recipe import TrainSettings
+from cloud_server.graphs.items import item_vectors
+from cloud_server.hardware import choose_device
+from cloud_server.recipe import NodeTrainSettings, TrainSettings
 from cloud_server.standing import Epoch, Progress, Standing, part_of
 from shared_models.contract.errors import RunFailed
 from shared_models.contract.metrics import auc
+from shared_models.layers.embedding import settle
 from shared_models.logs.prepared import PreparedLog
 from shared_models.method import Batch, Facts, Method, Stage
 
 PROGRESS: Final = "progress.safetensors"
-REPORT: Final = "training.json"
 _SLOWER: Final = 0.1
 """Rate of the parameters that a stage moves slowly, as a share of the others'."""
 _SAMPLE: Final = 2048
@@ -43,13 +45,6 @@ class Watcher(Protocol):
     def on_epoch(self, stage: str, record: Epoch) -> None:
         """An epoch is done."""
         ...
-
-
-def choose_device(wanted: str) -> torch.device:
-    """``auto`` is the GPU where there is one."""
-    if wanted == "auto":
-        wanted = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(wanted)
 
 
 def train(
@@ -120,8 +115,14 @@ class _Trainer:
 
     @property
     def facts(self) -> Facts:
-        """What the log says of items."""
-        return self._data.facts
+        """What the log says of items; a network over their graph is trained first, where asked."""
+        trunk = self._method.config.trunk
+        if not (trunk.reads_graph and self._method.stages()):
+            return self._data.facts
+        network = NodeTrainSettings(device=self._settings.device)
+        seed, on_step = self._chance.seeds[0], self._watcher.on_step
+        told_VF = item_vectors(self._log, trunk, network, seed, on_step)
+        return replace(self._data.facts, item_vectors_VF=torch.from_numpy(told_VF))
 
     def trained(self, model: nn.Module, out: Path, seed: int) -> Trained:
         """``model`` once every stage is over; on disk as well."""
@@ -136,6 +137,7 @@ class _Trainer:
             else:
                 self._epoch(stage, state)
             state.save(out / PROGRESS, self._fingerprint)
+        settle(state.model)
         trained = Trained(self._method, state.model.eval(), self._log.hash, seed)
         save_checkpoint(out, trained)
         report = [[asdict(epoch) for epoch in stage] for stage in state.progress.finished]
@@ -201,7 +203,7 @@ class _Trainer:
             sequences = self._data.sequences(rng, rows)
             return len(sequences), sequences
         if stage.rows == "sessions":
-            moments = self._data.sessions(rng, rows, stage.ahead, stage.passes)
+            moments = self._data.sessions(rng, rows, stage.ahead, stage.passes, stage.most)
             return len(moments), moments
         return self._data.steps(rows), self._data.epoch(rng, rows, self._settings.negatives)
 

@@ -17,19 +17,23 @@ from grpc import aio
 from device_client.channels import OPTIONS
 from device_client.classifier import activate_classifier
 from device_client.client import DeviceClient
-from device_client.control import Page, Simulation, account
+from device_client.control import SHORT_PAGE, Page, Simulation, account, round_done
 from device_client.graph_agent import GraphRun, Wires
 from device_client.grpc_cloud import GrpcCloud
 from device_client.host import Host, fetched, updated
 from device_client.ledger import DeviceLedger
+from device_client.recorder import recorded
 from device_client.scorer import activate
 from device_client.settings import DeviceSettings
+from device_client.tokens import SimulationTokens, TokenSource, no_token
 from protos.v1 import simulation_pb2 as plane
 from protos.v1.simulation_pb2_grpc import SimulationStub
 from shared_models.contract.bundle import Bundle
 from shared_models.contract.errors import ConcertoError, InputError, RunFailed
 from shared_models.contract.events import Event
+from shared_models.contract.log_lines import note
 from shared_models.contract.manifest import Task
+from shared_models.contract.security import dial
 from shared_models.contract.tensors import Int64Array
 
 if TYPE_CHECKING:
@@ -67,6 +71,8 @@ class Run:
     ) -> None:
         self._host, self._cloud, self._ledger = host, cloud, ledger
         self._simulation, self._clock = simulation, clock
+        # Whoever gives up waiting does not play an undisturbed replay.
+        self._is_live = host.settings.deadline_s is not None
         items = host.scorer.manifest.features.items
         self._catalogue: Int64Array = np.arange(1, items + 1, dtype=np.int64)
 
@@ -80,7 +86,7 @@ class Run:
             case "round":
                 await self.play(order.round)
             case "switch":
-                await self.switch(order.switch.bundle_id)
+                await self.switch(order.switch)
             case other:
                 raise RunFailed(f"{other} was ordered in the middle of a run")
 
@@ -90,7 +96,7 @@ class Run:
         by_user: dict[int, list[plane.Moment]] = {}
         for moment in part.moments:
             by_user.setdefault(moment.user, []).append(moment)
-        page = Page()
+        page = Page(SHORT_PAGE) if self._is_live else Page()
 
         async def play_user(moments: list[plane.Moment]) -> None:
             for moment in moments:
@@ -102,25 +108,22 @@ class Run:
         await self._simulation.tell(rankings=page.take())
         if part.hand_over:
             await self._host.flush()
-        spent = self._ledger.payload
-        await self._simulation.tell(
-            round_done=plane.RoundDone(
-                round=part.number, bytes_up=spent.bytes_up, bytes_down=spent.bytes_down
-            )
-        )
+        await self._simulation.tell(round_done=round_done(part.number, self._ledger))
 
-    async def switch(self, bundle_id: str) -> None:
+    async def switch(self, wanted: plane.Switch) -> None:
         """Run another bundle from now on, or go on with this one where that is no good."""
+        refusal, offered = None, wanted.offered
         try:
-            await updated(self._host, self._cloud, bundle_id, os.getpid())
+            await updated(self._host, self._cloud, wanted.bundle_id, os.getpid(), offered=offered)
         except ConcertoError as error:
-            _log.warning("bundle %s is not taken over: %s", bundle_id[:12], error)
-        await self.tell_ready()
+            _log.warning("bundle %s is not taken over: %s", wanted.bundle_id[:12], error)
+            refusal = plane.Failure(code=error.code, message=str(error))
+        await self.tell_ready(refusal)
 
-    async def tell_ready(self) -> None:
-        """Say which bundle is active."""
+    async def tell_ready(self, refusal: plane.Failure | None = None) -> None:
+        """Say which bundle is active, and why the one that was ordered is not."""
         scorer = self._host.scorer
-        ready = plane.Ready(bundle_id=scorer.bundle_id, provider=scorer.provider)
+        ready = plane.Ready(bundle_id=scorer.bundle_id, provider=scorer.provider, refusal=refusal)
         await self._simulation.tell(ready=ready)
 
     async def end(self) -> None:
@@ -180,6 +183,7 @@ class Agent:
         self, settings: DeviceSettings, address: str, clock: Clock = time.perf_counter
     ) -> None:
         self._settings, self._address, self._clock = settings, address, clock
+        self._tokens: TokenSource = no_token
 
     async def follow(self) -> None:
         """Dial in, and play run after run until told to leave.
@@ -189,14 +193,18 @@ class Agent:
             RunFailed: the simulation went away.
             ConcertoError: an order could not be carried out; the simulation was told.
         """
-        async with aio.insecure_channel(self._address, options=_OPTIONS) as channel:
+        identity = self._settings.protected("simulation", self._address)
+        async with dial(self._address, identity, _OPTIONS) as channel:
             await self._reach(channel)
             stub: SimulationAsyncStub = SimulationStub(channel)
+            self._tokens = SimulationTokens(stub.Authorize) if identity else no_token
             simulation = Simulation(stub.Join(), self._address)
             await simulation.tell(joined=plane.Joined(pid=os.getpid()))
+            note(_log, "joined a simulation", address=self._address)
             order = await simulation.order()
             while not order.HasField("leave"):
                 order = await self._begin(order, simulation)
+        note(_log, "left the simulation")
 
     async def _reach(self, channel: aio.Channel) -> None:
         seconds = self._settings.connect_s
@@ -214,7 +222,7 @@ class Agent:
                 raise RunFailed(f"{order.WhichOneof('body')} was ordered before a run began")
             return await self._play_run(order.begin, simulation)
         except ConcertoError as error:
-            await simulation.tell(failure=plane.Failure(code=error.code, message=str(error)))
+            await simulation.fail(error)
             raise
 
     async def _play_run(self, begin: plane.Begin, simulation: Simulation) -> plane.Order:
@@ -224,13 +232,16 @@ class Agent:
         first, can read what they carried.
         """
         given = self._settings.overridden(begin.settings)
-        # A replay waits: what it measures must not depend on how busy the machine is.
-        settings = given.model_copy(update={"deadline_s": None})
+        # A replay waits: what it measures must not depend on how busy the machine is. Under faults
+        # it would wait for what never comes.
+        settings = given if begin.live else given.model_copy(update={"deadline_s": None})
         ledger = DeviceLedger()
-        async with fetched(settings, begin.method, ledger, seed=os.getpid()) as (bundle, cloud):
+        fetching = fetched(settings, begin.method, ledger, seed=os.getpid(), tokens=self._tokens)
+        async with fetching as (bundle, cloud):
             wires = Wires(cloud, ledger, simulation, self._clock)
             run = _run_of(bundle, settings, wires, begin)
             await run.tell_ready()
+            note(_log, "plays", bundle=bundle.id, users=len(begin.windows), cloud=settings.cloud)
             while not (order := await simulation.order()).HasField("end"):
                 await run.obey(order)
             await run.end()
@@ -243,7 +254,8 @@ def _run_of(
     """The run that the bundle's task asks for, its bundle active."""
     if bundle.manifest.task is Task.NODE_CLASSIFICATION:
         return GraphRun(activate_classifier(bundle, settings), settings, wires)
-    host = Host(activate(bundle, settings), wires.cloud, settings)
+    cloud = recorded(wires.cloud, settings.history)
+    host = Host(activate(bundle, settings), cloud, settings)
     for window in begin.windows:
         host.device(window.user, window.items, window.profile)
     return Run(host, wires.cloud, wires.ledger, wires.simulation, wires.clock)

@@ -10,7 +10,7 @@ from typing import IO, Final
 
 from device_client.backoff import delays
 from device_client.cloud import Cloud
-from shared_models.contract.bundle import Bundle, BundleStore, unpack
+from shared_models.contract.bundle import LARGEST, Bundle, BundleStore, unpack
 from shared_models.contract.errors import BundleCorrupt, CloudUnavailable, UnknownBundle
 
 _DAMAGED_DOWNLOADS: Final = 3
@@ -24,10 +24,11 @@ class BundleCache:
     Args:
         root: the folder; made when the first bundle comes.
         seed: spreads the retries of processes that lost the cloud at the same time.
+        largest: bytes of a bundle, packed or not, of which no more is read.
     """
 
-    def __init__(self, root: Path, seed: int = 0) -> None:
-        self._root, self._seed = root, seed
+    def __init__(self, root: Path, seed: int = 0, largest: int = LARGEST) -> None:
+        self._root, self._seed, self._largest = root, seed, largest
         self._store = BundleStore(root)
 
     async def obtain(self, bundle_id: str, cloud: Cloud) -> Bundle:
@@ -52,7 +53,7 @@ class BundleCache:
     async def _fetched(self, bundle_id: str, cloud: Cloud) -> Bundle:
         for left in reversed(range(_DAMAGED_DOWNLOADS)):
             try:
-                return unpack(await self._download(bundle_id, cloud), bundle_id)
+                return unpack(await self._download(bundle_id, cloud), bundle_id, self._largest)
             except BundleCorrupt as error:
                 if not left:
                     raise
@@ -64,13 +65,17 @@ class BundleCache:
         self._root.mkdir(parents=True, exist_ok=True)
         # Without a name no process can touch another's, and nothing is left behind by a kill.
         with tempfile.TemporaryFile(dir=self._root) as part:
-            await _fill(part, bundle_id, cloud, lambda: delays(self._seed))
+            await _fill(part, bundle_id, cloud, self._largest, lambda: delays(self._seed))
             part.seek(0)
             return part.read()
 
 
 async def _fill(
-    part: IO[bytes], bundle_id: str, cloud: Cloud, patience: Callable[[], Iterator[float]]
+    part: IO[bytes],
+    bundle_id: str,
+    cloud: Cloud,
+    largest: int,
+    patience: Callable[[], Iterator[float]],
 ) -> None:
     """Append the bundle's bytes to ``part`` until all are there, however often the stream breaks.
 
@@ -81,7 +86,7 @@ async def _fill(
     while True:
         start = part.tell()
         try:
-            await _append(part, bundle_id, cloud)
+            await _append(part, bundle_id, cloud, largest)
         except CloudUnavailable as error:
             if part.tell() > start:
                 breaks, waits = 0, patience()
@@ -94,17 +99,19 @@ async def _fill(
         await asyncio.sleep(next(waits))
 
 
-async def _append(part: IO[bytes], bundle_id: str, cloud: Cloud) -> None:
+async def _append(part: IO[bytes], bundle_id: str, cloud: Cloud, largest: int) -> None:
     """Append what the cloud sends from here on.
 
     Raises:
-        BundleCorrupt: a piece does not join the last one.
+        BundleCorrupt: a piece does not join the last one, or there would be too many.
         CloudUnavailable: the stream broke or ended before the last byte.
     """
     async with aclosing(cloud.fetch_bundle(bundle_id, part.tell())) as pieces:
         async for piece in pieces:
             if piece.offset != part.tell():
                 raise BundleCorrupt(f"bundle {bundle_id[:12]}: a piece of the download is missing")
+            if max(piece.total, piece.offset + len(piece.data)) > largest:
+                raise BundleCorrupt(f"bundle {bundle_id[:12]}: it is larger than {largest} bytes")
             part.write(piece.data)
             if part.tell() >= piece.total:
                 return

@@ -6,6 +6,8 @@ from typing import Final
 
 from grpc import aio
 
+from shared_models.contract.security import ProcessIdentity, dial
+
 _MESSAGE_BYTES: Final = 4 << 20
 OPTIONS: Final[Sequence[tuple[str, int]]] = (
     # The default back-off lets a device wait seconds for a cloud that has long been back.
@@ -28,23 +30,25 @@ class Channels:
 
     Args:
         address: the cloud's.
+        identity: of this process; None in clear.
         own: whether each user's session gets a channel, and so a connection, of its own.
 
     Attributes:
         shared: what belongs to no user goes over it; all else too where ``own`` is false.
     """
 
-    def __init__(self, address: str, *, own: bool) -> None:
-        self._address, self._own = address, own
+    def __init__(self, address: str, identity: ProcessIdentity | None = None, *, own: bool) -> None:
+        self._address, self._identity, self._own = address, identity, own
         self._leaving: set[asyncio.Task[None]] = set()
-        self.shared = aio.insecure_channel(address, options=OPTIONS)
+        self.shared = dial(address, identity, OPTIONS)
 
     def take(self, user: int) -> aio.Channel:
         """The channel for a session of ``user``; give it back when that ends."""
         if not self._own:
             return self.shared
         # Channels of equal options to one address may share a connection: none are equal here.
-        return aio.insecure_channel(self._address, options=[*OPTIONS, ("concerto.user", str(user))])
+        options = [*OPTIONS, ("concerto.user", str(user))]
+        return dial(self._address, self._identity, options)
 
     def give_back(self, channel: aio.Channel) -> None:
         """Close a channel that was taken, unless others use it."""

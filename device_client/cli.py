@@ -18,8 +18,10 @@ from device_client.ledger import DeviceLedger
 from device_client.lines import answer, read_lines
 from device_client.settings import DeviceSettings
 from shared_models.contract.errors import ConcertoError
+from shared_models.contract.log_lines import LogFormat, note, start_logging
 from shared_models.contract.settings import parse_settings, validated
 
+_log = logging.getLogger(__name__)
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
 
 
@@ -35,9 +37,16 @@ def run(
         str | None, typer.Option(help="HOST:PORT of a simulation that gives orders.")
     ] = None,
     bundles: Annotated[Path | None, typer.Option(help="Folder of fetched bundles.")] = None,
+    identity: Annotated[
+        Path | None, typer.Option(help="Folder of this process's identity: mutual TLS.")
+    ] = None,
+    plaintext: Annotated[
+        bool, typer.Option("--plaintext", help="In clear, also to another machine.")
+    ] = False,
     method: Annotated[
         str, typer.Option(help="Method to run; by default the cloud's only one.")
     ] = "",
+    log: Annotated[LogFormat | None, typer.Option(help="How lines on standard error look.")] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="path.to.setting=value; may be repeated.")
     ] = None,
@@ -48,10 +57,12 @@ def run(
     {"user": 1, "observe": 7, "at": 12.5}, and is answered by one line of output: a ranking comes
     with its scores, best first, and with what it was made of.
     """
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
-    given = {"cloud": cloud, "simulation": simulation, "bundles": bundles}
-    named = {name: value for name, value in given.items() if value is not None}
+    given = {"cloud": cloud, "simulation": simulation, "bundles": bundles, "identity": identity}
+    given |= {"log": log}
+    named: dict[str, object] = {name: value for name, value in given.items() if value is not None}
+    named |= {"plaintext": True} if plaintext else {}
     settings = validated(DeviceSettings, "device", {**parse_settings(set_ or []), **named})
+    start_logging(settings.log)
     if settings.simulation:
         asyncio.run(Agent(settings, settings.simulation).follow())
     else:
@@ -79,6 +90,7 @@ def _by_lines(settings: DeviceSettings, method: str, lines: Iterable[str]) -> No
                 hosted(settings, method, DeviceLedger(), seed=os.getpid())
             )
         )
+        note(_log, "ready", bundle=host.scorer.bundle_id, cloud=settings.cloud)
         try:
             for line in read_lines(lines):
                 print(json.dumps(runner.run(answer(host, line))), flush=True)

@@ -1,24 +1,28 @@
 """The control plane as a device process sees it: orders come down, reports go up."""
 
 import asyncio
-import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Final
 
 from grpc import aio
 
 from device_client.host import Host
 from device_client.ledger import DeviceLedger
+from device_client.sessions import is_our_own_cancellation, turned_out
 from protos.v1 import simulation_pb2 as plane
 from shared_models.contract.connections import Connection
-from shared_models.contract.errors import RunFailed
+from shared_models.contract.errors import ConcertoError, RunFailed
+from shared_models.contract.processes import resident_bytes
 from shared_models.contract.ranking import Decision, Ranking, Receipt, Source
 
 JoinStream = aio.StreamStreamCall[plane.Report, plane.Order]
+_BROKEN: Final = (aio.AioRpcError, aio.UsageError, asyncio.InvalidStateError)
+_HEARD_S: Final = 5.0
 _PAGE_RANKINGS: Final = 256
+SHORT_PAGE: Final = 16
+"""Where processes may be killed: what is not reported is lived again."""
 _PAGE_BYTES: Final = 1 << 20
 _NO_RECEIPT: Final = Receipt(0, 0, 0, 0.0)
 _SOURCES: Final[Mapping[Source, plane.Source.ValueType]] = {
@@ -66,24 +70,45 @@ class Simulation:
             raise RunFailed(f"the simulation at {self._address} hung up")
         return order
 
+    async def fail(self, error: ConcertoError) -> None:
+        """Say why this process ends, and wait until that was heard.
+
+        Raises:
+            RunFailed: nobody listens any more.
+        """
+        await self.tell(failure=plane.Failure(code=error.code, message=str(error)))
+        # A stream that closes at once takes what was said last with it.
+        try:
+            async with asyncio.timeout(_HEARD_S):
+                await self._stream.done_writing()
+                while await self._stream.read() is not aio.EOF:
+                    pass
+        except (*_BROKEN, TimeoutError):
+            return
+        except asyncio.CancelledError:
+            if is_our_own_cancellation():
+                raise
+
     @contextmanager
     def _translated(self) -> Iterator[None]:
         try:
             yield
-        except (aio.AioRpcError, aio.UsageError, asyncio.InvalidStateError) as error:
-            raise RunFailed(f"the simulation at {self._address} went away") from error
+        except _BROKEN as error:
+            refused = turned_out(f"the simulation at {self._address}", error)
+            raise refused or RunFailed(f"the simulation at {self._address} went away") from error
 
 
 class Page:
-    """Rankings on their way to the simulation, column by column."""
+    """Rankings on their way to the simulation, column by column; ``bound`` of them fill it."""
 
-    def __init__(self) -> None:
+    def __init__(self, bound: int = _PAGE_RANKINGS) -> None:
         self._rankings, self._scores, self._size = plane.Rankings(), bytearray(), 0
+        self._bound = bound
 
     @property
     def is_full(self) -> bool:
         """Whether it should leave."""
-        return self._size >= _PAGE_RANKINGS or len(self._scores) >= _PAGE_BYTES
+        return self._size >= self._bound or len(self._scores) >= _PAGE_BYTES
 
     def add(self, index: int, ranking: Ranking, seconds: float, learning: float = 0.0) -> None:
         """Write down the ranking of moment ``index``, and how long it and learning took."""
@@ -129,9 +154,21 @@ def process_account(ledger: DeviceLedger, connections: Sequence[Connection] = ()
     return plane.RunDone(
         traffic=_traffic(ledger),
         modules=sorted({name.partition(".")[0] for name in sys.modules}),
-        resident_bytes=_resident_bytes(),
+        resident_bytes=resident_bytes(),
         connections=map(_connection, connections),
         streams=_streams(ledger),
+    )
+
+
+def round_done(number: int, ledger: DeviceLedger) -> plane.RoundDone:
+    """Word that round ``number`` is over, and what the run took on this process until now."""
+    payload = ledger.payload
+    spent = [
+        plane.Traffic(purpose=purpose, bytes_up=each.bytes_up, bytes_down=each.bytes_down)
+        for purpose, each in ledger.by_purpose.items()
+    ]
+    return plane.RoundDone(
+        round=number, bytes_up=payload.bytes_up, bytes_down=payload.bytes_down, purposes=spent
     )
 
 
@@ -160,8 +197,3 @@ def _traffic(ledger: DeviceLedger) -> Iterator[plane.Traffic]:
             bytes_down=spent.bytes_down,
             asks=spent.asks,
         )
-
-
-def _resident_bytes() -> int:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")

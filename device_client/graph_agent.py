@@ -12,7 +12,7 @@ import numpy as np
 import zstandard
 
 from device_client.classifier import Classifier, activate_classifier
-from device_client.control import Simulation, process_account
+from device_client.control import Simulation, process_account, round_done
 from device_client.graph_memory import GraphMemory
 from device_client.grpc_cloud import GrpcCloud
 from device_client.host import announced_bundle
@@ -94,10 +94,7 @@ class GraphRun:
             if len(scores) >= _PAGE_BYTES:
                 page, scores = await self._hand_over(page, scores)
         await self._hand_over(page, scores)
-        spent = self._wires.ledger.payload
-        done = plane.RoundDone(
-            round=part.number, bytes_up=spent.bytes_up, bytes_down=spent.bytes_down
-        )
+        done = round_done(part.number, self._wires.ledger)
         await self._wires.simulation.tell(round_done=done)
 
     async def _hand_over(

@@ -1,41 +1,31 @@
 """The cloud over gRPC: one resumable stream for each device, on one channel or on its own."""
 
-import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
 import numpy as np
-from google.protobuf.message import Message
 from grpc import aio
 
+from device_client.bundle_calls import SERVICE, BundleCalls
 from device_client.channels import Channels
-from device_client.cloud import Identity, Piece
+from device_client.cloud import Identity
 from device_client.ledger import DeviceLedger
-from device_client.sessions import Line, Session, SessionPool, translated
+from device_client.sessions import Line, Session, SessionPool
 from device_client.settings import DeviceSettings
-from protos.v1 import collaboration_pb2
+from device_client.tokens import TokenSource, no_token
 from protos.v1.collaboration_pb2 import (
     Answer,
     Ask,
-    BundleRequest,
-    Chunk,
     GroupRequest,
     Hello,
     Rank,
-    Release,
-    ReleasesRequest,
 )
 from shared_models.contract.connections import Connection, connections_to
 from shared_models.contract.errors import (
     BadAsk,
-    BundleCorrupt,
-    CloudUnavailable,
     ConcertoError,
-    InputError,
-    UnknownBundle,
 )
 from shared_models.contract.events import EventBatch
 from shared_models.contract.federation import (
@@ -48,7 +38,6 @@ from shared_models.contract.overlay import Overlay, overlay_from_proto
 from shared_models.contract.ranking import RankedList, Receipt, Wanted
 from shared_models.contract.tensors import tensor_from_proto
 from shared_models.contract.traffic import (
-    BUNDLE,
     CONTRIBUTE,
     CONTROL,
     GROUP,
@@ -58,14 +47,11 @@ from shared_models.contract.traffic import (
 )
 from shared_models.contract.uplink import Uplink, refresh_to_proto, upload_to_proto
 
-ByteStream = aio.UnaryStreamCall[bytes, bytes]
 SessionCall = aio.StreamStreamCall[bytes, bytes]
-ByteStreams = aio.UnaryStreamMultiCallable[bytes, bytes]
-_SERVICE: Final = collaboration_pb2.DESCRIPTOR.services_by_name["Collaboration"].full_name
-_SESSION: Final = f"/{_SERVICE}/Session"
+_SESSION: Final = f"/{SERVICE}/Session"
 
 
-class GrpcCloud:
+class GrpcCloud(BundleCalls):
     """A `Cloud` at an address; an async context manager.
 
     While the channel is down, what a ranking waits for fails at once; what a process needs before
@@ -76,6 +62,7 @@ class GrpcCloud:
             told that this device waits for it however busy it is.
         ledger: counts every payload byte.
         clock: seconds, for receipts; measures, never decides.
+        tokens: gives what proves whose a session is; nothing, for a cloud in clear.
 
     Attributes:
         round: the replay's round that asks belong to; 0 outside replays.
@@ -86,17 +73,15 @@ class GrpcCloud:
         settings: DeviceSettings,
         ledger: DeviceLedger,
         clock: Callable[[], float] = time.perf_counter,
+        tokens: TokenSource = no_token,
     ) -> None:
-        self._line = Line(settings.cloud, ledger, settings.deadline_s)
-        self._address, self._ledger, self._clock = settings.cloud, ledger, clock
-        self._patience_s = settings.connect_s
-        self._channels = Channels(settings.cloud, own=settings.channel == "own")
-        self._channel = self._channels.shared
+        self._line, self._tokens = Line(settings.cloud, ledger, settings.deadline_s), tokens
+        identity = settings.protected("cloud", settings.cloud)
+        self._channels = Channels(settings.cloud, identity, own=settings.channel == "own")
+        super().__init__(settings.cloud, self._channels.shared, ledger, settings.connect_s)
+        self._clock, self._audit = clock, settings.history is not None
         self._pool = SessionPool(settings.open_sessions)
         self._asked: dict[int, int] = {}
-        # Messages cross as bytes: whoever serialises them counts them, exactly once.
-        self._fetch: ByteStreams = self._channel.unary_stream(f"/{_SERVICE}/FetchBundle")
-        self._watch: ByteStreams = self._channel.unary_stream(f"/{_SERVICE}/WatchReleases")
         self.round = 0
 
     async def __aenter__(self) -> "GrpcCloud":
@@ -105,58 +90,6 @@ class GrpcCloud:
     async def __aexit__(self, *_: object) -> None:
         self._pool.close()
         await self._channels.close()
-
-    async def released(self, method: str) -> str:
-        """Id of the released bundle.
-
-        Raises:
-            CloudUnavailable: nobody answers at the address.
-            InputError: the cloud has none of this method.
-        """
-        async with aclosing(self._releases(method)) as releases:
-            async for bundle_id in releases:
-                return bundle_id
-        raise CloudUnavailable(f"the cloud at {self._address} does not say what it has released")
-
-    async def announced(self, method: str, bundle_id: str) -> None:
-        """Wait until ``bundle_id`` is what the cloud has released.
-
-        Raises:
-            CloudUnavailable: it was not announced in time, or nobody answers.
-            InputError: the cloud has nothing of this method.
-        """
-        async with aclosing(self._releases(method)) as releases:
-            async for announced in releases:
-                if announced == bundle_id:
-                    return
-        raise CloudUnavailable(f"the cloud at {self._address} does not release {bundle_id[:12]}")
-
-    async def _releases(self, method: str) -> AsyncGenerator[str, None]:
-        """Ids of what is released, then of each release from now on."""
-        request = ReleasesRequest(method=method)
-        absent = InputError(f"the cloud at {self._address} has released no bundle of {method!r}")
-        with translated(self._address, NOT_FOUND=absent):
-            async with aclosing(self._stream(self._watch, request)) as releases:
-                async for data in releases:
-                    yield Release.FromString(data).bundle_id
-
-    async def fetch_bundle(self, bundle_id: str, offset: int) -> AsyncGenerator[Piece, None]:
-        """The packed bytes of a bundle, from ``offset`` on.
-
-        Raises:
-            CloudUnavailable: nobody answers, or the stream broke.
-            UnknownBundle: the cloud does not have it.
-            BundleCorrupt: the cloud's own copy is damaged.
-        """
-        request = BundleRequest(id=bundle_id, offset=offset)
-        refusals = {
-            "NOT_FOUND": UnknownBundle(bundle_id),
-            "DATA_LOSS": BundleCorrupt(f"the cloud's copy of {bundle_id[:12]} is damaged"),
-        }
-        with translated(self._address, **refusals):
-            async for data in self._stream(self._fetch, request):
-                chunk = Chunk.FromString(data)
-                yield Piece(chunk.offset, chunk.data, chunk.total)
 
     async def refresh(
         self, who: Identity, uplink: Uplink, events_seen: int, at: float
@@ -241,10 +174,11 @@ class GrpcCloud:
         """
         session = self._pool.find(who)
         if session is None:
+            token = await self._tokens(who.user)
             session = self._session(who)
             self._ledger.streams.opened += 1
             self._pool.add(session)
-            await self._greet(session)
+            await self._greet(session, token)
         return session
 
     def _session(self, who: Identity) -> Session:
@@ -252,10 +186,17 @@ class GrpcCloud:
         call: SessionCall = channel.stream_stream(_SESSION)()
         return Session(who, call, self._line, partial(self._channels.give_back, channel))
 
-    async def _greet(self, session: Session) -> None:
+    async def _greet(self, session: Session, token: str) -> None:
         waits = self._line.deadline_s is None
         who = session.who
-        hello = Hello(user=who.user, bundle_id=who.bundle_id, waits=waits, profile=who.profile)
+        hello = Hello(
+            user=who.user,
+            bundle_id=who.bundle_id,
+            waits=waits,
+            profile=who.profile,
+            token=token,
+            audit=self._audit,
+        )
         try:
             done = await session.exchange(Ask(round=self.round, hello=hello), CONTROL)
         except ConcertoError:
@@ -268,26 +209,3 @@ class GrpcCloud:
     async def connections(self) -> list[Connection]:
         """This process's connections to the cloud as the kernel sees them, once they are quiet."""
         return await connections_to(self._address)
-
-    async def _stream(self, call: ByteStreams, request: Message) -> AsyncGenerator[bytes, None]:
-        """The messages of a server's stream, each within ``connect_s``."""
-        async with asyncio.timeout(self._patience_s):
-            await self._channel.channel_ready()
-        data = request.SerializeToString()
-        stream = call(data)
-        self._ledger.sent(None, BUNDLE, len(data))
-        self._ledger.streams.opened += 1
-        try:
-            while isinstance(reply := await self._read(stream), bytes):
-                self._ledger.received(None, BUNDLE, len(reply))
-                self._ledger.streams.pieces += 1
-                yield reply
-        except (TimeoutError, aio.AioRpcError, asyncio.InvalidStateError):
-            self._ledger.streams.broken += 1
-            raise
-        finally:
-            stream.cancel()
-
-    async def _read(self, stream: ByteStream) -> object:
-        async with asyncio.timeout(self._patience_s):
-            return await stream.read()

@@ -12,6 +12,7 @@ from device_client.grpc_cloud import GrpcCloud
 from device_client.ledger import DeviceLedger
 from device_client.scorer import Scorer, activate
 from device_client.settings import DeviceSettings
+from device_client.tokens import TokenSource, no_token, token_file
 from shared_models.contract.bundle import Bundle
 
 T = TypeVar("T")
@@ -77,7 +78,11 @@ class Host:
 
 @asynccontextmanager
 async def fetched(
-    settings: DeviceSettings, method: str, ledger: DeviceLedger, seed: int = 0
+    settings: DeviceSettings,
+    method: str,
+    ledger: DeviceLedger,
+    seed: int = 0,
+    tokens: TokenSource = no_token,
 ) -> AsyncIterator[tuple[Bundle, GrpcCloud]]:
     """The bundle that the cloud has released for ``method``, and the cloud.
 
@@ -86,15 +91,17 @@ async def fetched(
         method: empty for the cloud's only one.
         ledger: counts every byte.
         seed: spreads the retries of processes.
+        tokens: prove whose sessions are.
 
     Raises:
         BundleError: the bundle is not there, or damaged.
+        CertificateRefused: the cloud lets this process not in.
         CloudUnavailable: nobody answers.
         InputError: the method has no released bundle.
     """
-    async with GrpcCloud(settings, ledger) as cloud:
-        bundle_id = await cloud.released(method)
-        yield await BundleCache(settings.bundles, seed).obtain(bundle_id, cloud), cloud
+    async with GrpcCloud(settings, ledger, tokens=tokens) as cloud:
+        bundle_id = await cloud.released(method, seed)
+        yield await _cache(settings, seed).obtain(bundle_id, cloud), cloud
 
 
 @asynccontextmanager
@@ -106,12 +113,17 @@ async def hosted(
     Raises:
         BundleRefused: the bundle does not work on this device.
     """
-    async with fetched(settings, method, ledger, seed) as (bundle, cloud):
+    tokens = token_file(settings.token) if settings.token else no_token
+    async with fetched(settings, method, ledger, seed, tokens) as (bundle, cloud):
         yield Host(activate(bundle, settings), cloud, settings), cloud
 
 
 async def announced_bundle(
-    cloud: GrpcCloud, settings: DeviceSettings, method: str, bundle_id: str, seed: int = 0
+    cloud: GrpcCloud,
+    settings: DeviceSettings,
+    method: str,
+    bundle_id: str,
+    seed: int = 0,
 ) -> Bundle:
     """``bundle_id`` once the cloud has announced it for ``method``.
 
@@ -119,11 +131,13 @@ async def announced_bundle(
         BundleError: it is not there, or damaged.
         CloudUnavailable: it was not announced in time.
     """
-    await cloud.announced(method, bundle_id)
-    return await BundleCache(settings.bundles, seed).obtain(bundle_id, cloud)
+    await cloud.announced(method, bundle_id, seed)
+    return await _cache(settings, seed).obtain(bundle_id, cloud)
 
 
-async def updated(host: Host, cloud: GrpcCloud, bundle_id: str, seed: int = 0) -> None:
+async def updated(
+    host: Host, cloud: GrpcCloud, bundle_id: str, seed: int = 0, *, offered: bool = False
+) -> None:
     """Run ``bundle_id`` once the cloud has announced it; where it is no good, nothing changes.
 
     Args:
@@ -131,11 +145,17 @@ async def updated(host: Host, cloud: GrpcCloud, bundle_id: str, seed: int = 0) -
         cloud: theirs.
         bundle_id: of the same method.
         seed: spreads the retries of processes.
+        offered: take it though it is not announced, which a drill does to see it refused.
 
     Raises:
         BundleError: the bundle is not there, damaged, or does not work on this device.
         CloudUnavailable: it was not announced in time.
     """
-    method = host.scorer.manifest.method
-    bundle = await announced_bundle(cloud, host.settings, method, bundle_id, seed)
+    if not offered:
+        await cloud.announced(host.scorer.manifest.method, bundle_id, seed)
+    bundle = await _cache(host.settings, seed).obtain(bundle_id, cloud)
     host.switch(activate(bundle, host.settings))
+
+
+def _cache(settings: DeviceSettings, seed: int) -> BundleCache:
+    return BundleCache(settings.bundles, seed, settings.bundle_bytes)

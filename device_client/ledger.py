@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from shared_models.contract.traffic import APART
+from shared_models.contract.traffic import PAYLOAD, PURPOSES
 
 
 @dataclass(slots=True)
@@ -42,14 +42,22 @@ class DeviceLedger:
     """Traffic by (user, purpose); the user is None for what serves the whole process.
 
     Attributes:
-        payload: traffic of all users so far, without what is reported apart.
+        by_purpose: traffic of all users so far.
         streams: of all users so far.
     """
 
     def __init__(self) -> None:
         self._rows: dict[tuple[int | None, str], Traffic] = {}
-        self.payload = Traffic()
+        self.by_purpose = {purpose: Traffic() for purpose in PURPOSES}
         self.streams = Streams()
+
+    @property
+    def payload(self) -> Traffic:
+        """Traffic of all users so far, without what is reported apart."""
+        payload = Traffic()
+        for purpose in PAYLOAD:
+            payload.add(self.by_purpose[purpose])
+        return payload
 
     # Both are on the way of every message, and so do without a `Traffic` of their own.
 
@@ -58,15 +66,14 @@ class DeviceLedger:
         row = self._row(user, purpose)
         row.bytes_up += size
         row.asks += 1
-        if purpose not in APART:
-            self.payload.bytes_up += size
-            self.payload.asks += 1
+        every = self.by_purpose[purpose]
+        every.bytes_up += size
+        every.asks += 1
 
     def received(self, user: int | None, purpose: str, size: int) -> None:
         """Count ``size`` bytes that came down."""
         self._row(user, purpose).bytes_down += size
-        if purpose not in APART:
-            self.payload.bytes_down += size
+        self.by_purpose[purpose].bytes_down += size
 
     def rows(self) -> Iterator[tuple[int | None, str, Traffic]]:
         """Everything that was counted, as (user, purpose, traffic)."""
@@ -77,8 +84,7 @@ class DeviceLedger:
         """Count in what another ledger holds."""
         for user, purpose, traffic in other.rows():
             self._row(user, purpose).add(traffic)
-            if purpose not in APART:
-                self.payload.add(traffic)
+            self.by_purpose[purpose].add(traffic)
 
     def _row(self, user: int | None, purpose: str) -> Traffic:
         row = self._rows.get((user, purpose))

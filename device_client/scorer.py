@@ -10,7 +10,8 @@ import numpy as np
 from device_client.learner import Learner
 from device_client.runtime import Graph, load_session
 from device_client.settings import DeviceSettings
-from shared_models.contract.bundle import TEST_VECTOR, Arrays, Bundle, same
+from shared_models.contract.arrays import Arrays
+from shared_models.contract.bundle import TEST_VECTOR, Bundle, same
 from shared_models.contract.errors import BundleRefused
 from shared_models.contract.features import PRIOR, PROFILE, encode_windows
 from shared_models.contract.overlay import Overlay
@@ -145,6 +146,7 @@ class Scorer:
         spec = self.manifest.graphs[_GRAPH]
         self._graph.check_ports(spec)
         self._check_names("slots", self._defaults, (slot.name for slot in self.manifest.slots))
+        self._bundle.check_defaults()
         vector = self._bundle.test_vector if TEST_VECTOR in self._bundle.files else {}
         ports = (*spec.inputs, *spec.outputs)
         self._check_names("test vector", vector, (port.name for port in ports))

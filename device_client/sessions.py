@@ -8,29 +8,39 @@ from dataclasses import dataclass
 from typing import Final
 
 from google.protobuf.message import DecodeError
-from grpc import aio
+from grpc import StatusCode, aio
 
 from device_client.cloud import Identity
 from device_client.ledger import DeviceLedger
 from protos.v1.collaboration_pb2 import Answer, Ask, Fault
 from shared_models.contract.errors import (
+    AccessRefused,
     BadAsk,
     BundleCorrupt,
     BundleIncompatible,
+    CertificateRefused,
     CloudUnavailable,
     ConcertoError,
     Overloaded,
     SlotMismatch,
+    TokenRefused,
     UnknownBundle,
 )
 
 ByteStream = aio.StreamStreamCall[bytes, bytes]
 # A stream tells of its end in any of these, whichever call comes first.
 _BROKEN: Final = (aio.AioRpcError, aio.UsageError, asyncio.InvalidStateError, DecodeError)
-_REFUSALS: Final[dict[str, type[ConcertoError]]] = {
-    kind.code: kind
-    for kind in (BadAsk, BundleCorrupt, BundleIncompatible, SlotMismatch, UnknownBundle)
-}
+_KINDS: Final[tuple[type[ConcertoError], ...]] = (
+    AccessRefused,
+    BadAsk,
+    BundleCorrupt,
+    BundleIncompatible,
+    CertificateRefused,
+    SlotMismatch,
+    TokenRefused,
+    UnknownBundle,
+)
+_REFUSALS: Final = {kind.code: kind for kind in _KINDS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +110,13 @@ class Session:
 
         Raises:
             CloudUnavailable: the stream broke, and this session is closed.
+            CertificateRefused: the cloud turned this process out; so is this session.
             ConcertoError: the cloud refused the ask; the session lives on.
         """
         self.is_busy = True
         try:
             exchanged = await self._exchanged(ask, purpose)
-        except (CloudUnavailable, asyncio.CancelledError):
+        except (CloudUnavailable, AccessRefused, asyncio.CancelledError):
             self._line.ledger.streams.broken += 1
             self.close()
             raise
@@ -206,24 +217,36 @@ def translated(address: str, **refusals: ConcertoError) -> Iterator[None]:
         yield
     except TimeoutError as error:
         raise CloudUnavailable(
-            f"the cloud at {address} did not answer in time: is it running, "
-            "and is the address right?"
+            f"the cloud at {address} did not answer in time: is it running, is the address "
+            "right, and do both sides have an identity of one CA, or neither?"
         ) from error
     except asyncio.CancelledError as error:
-        if _is_our_own_cancellation():
+        if is_our_own_cancellation():
             raise
         raise CloudUnavailable(f"the cloud at {address} ended the call") from error
     except aio.AioRpcError as error:
-        refusal = refusals.get(error.code().name)
+        refusal = refusals.get(error.code().name) or turned_out(f"the cloud at {address}", error)
         raise refusal or CloudUnavailable(_words(address, error)) from error
     except _BROKEN as error:
         raise CloudUnavailable(f"the stream to {address} broke: {error}") from error
 
 
-def _is_our_own_cancellation() -> bool:
+def is_our_own_cancellation() -> bool:
     """grpc.aio reports a stream that the *server* cancelled as if this task had been."""
     task = asyncio.current_task()
     return task is None or task.cancelling() > 0
+
+
+def turned_out(place: str, error: Exception) -> CertificateRefused | None:
+    """What gRPC means where ``place`` lets this process not in; None where it means another thing.
+
+    Args:
+        place: such as ``the cloud at HOST:PORT``, for the message.
+        error: as gRPC raised it.
+    """
+    if isinstance(error, aio.AioRpcError) and error.code() is StatusCode.PERMISSION_DENIED:
+        return CertificateRefused(f"{place} lets this process not in: {error.details()}")
+    return None
 
 
 def _words(address: str, error: aio.AioRpcError) -> str:

@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -18,11 +18,16 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from device_client.allowance import LearningAllowance
 from device_client.controller import OUTPUTS
+from shared_models.contract.bundle import LARGEST
 from shared_models.contract.errors import BadSetting
+from shared_models.contract.log_lines import LogFormat
 from shared_models.contract.manifest import Between, Manifest, RankingSpec, RefreshRule
+from shared_models.contract.security import ProcessIdentity, secured
 from shared_models.contract.settings import validated
 
 _NEVER = RefreshRule()
+_OWN: Final = frozenset({"identity", "plaintext", "token"})
+"""What no simulation may change."""
 
 
 def _address(text: str) -> str:
@@ -44,10 +49,21 @@ Address = Annotated[str, AfterValidator(_address)]
 class DeviceSettings(BaseSettings):
     """How a device process works. Frozen; an explicit value wins over the environment's."""
 
-    model_config = SettingsConfigDict(env_prefix="CONCERTO_DEVICE_", frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(
+        env_prefix="CONCERTO_DEVICE_", frozen=True, extra="forbid", env_ignore_empty=True
+    )
 
     cloud: Address = Field("127.0.0.1:50051", description="HOST:PORT of the cloud.")
     simulation: Address | None = Field(None, description="HOST:PORT that gives orders, if any.")
+    identity: Path | None = Field(
+        None, description="Folder of this process's identity; with one, all is mutual TLS."
+    )
+    plaintext: bool = Field(False, description="In clear, also to another machine.")
+    token: Path | None = Field(
+        None,
+        description="File with a token of the user, read at each session's beginning, where no "
+        "simulation gives any.",
+    )
     bundles: Path = Field(default_factory=_cache_folder, description="Folder of fetched bundles.")
     providers: tuple[str, ...] = Field(
         ("CPUExecutionProvider",), min_length=1, description="Of onnxruntime, the best one first."
@@ -65,6 +81,7 @@ class DeviceSettings(BaseSettings):
     learning: LearningAllowance = Field(
         LearningAllowance(), description="What learning may cost each device."
     )
+    log: LogFormat = Field(LogFormat.TEXT, description="Lines on standard error: text or json.")
     seed: NonNegativeInt = Field(
         0, description="Of what devices draw: the refresh rule random, and negatives."
     )
@@ -77,6 +94,9 @@ class DeviceSettings(BaseSettings):
     )
     upload_batch: PositiveInt = Field(16, description="Events that go up together.")
     outbox: PositiveInt = Field(10_000, description="Most events that wait for the cloud, a user.")
+    bundle_bytes: PositiveInt = Field(
+        LARGEST, description="Largest bundle that is fetched, packed or not."
+    )
     graph_nodes: PositiveInt = Field(
         10_000, description="Newest nodes that a device keeps of its graph."
     )
@@ -90,6 +110,10 @@ class DeviceSettings(BaseSettings):
         60.0, description="Seconds to wait for a missing cloud where events must leave."
     )
 
+    history: Path | None = Field(
+        None, description="Folder to write down in what the cloud acknowledges; none: nowhere."
+    )
+
     @model_validator(mode="after")
     def _sessions_suffice(self) -> Self:
         if self.in_flight > self.open_sessions:
@@ -98,6 +122,14 @@ class DeviceSettings(BaseSettings):
                 f"{self.open_sessions}: raise open_sessions"
             )
         return self
+
+    def protected(self, setting: str, address: str) -> ProcessIdentity | None:
+        """What protects connections to ``address``, which ``setting`` names; None: nothing.
+
+        Raises:
+            InputError: nothing would, and nobody said so; or the identity cannot be used.
+        """
+        return secured(f"device.{setting}", address, self.identity, plaintext=self.plaintext)
 
     def rule(self, manifest: Manifest) -> RefreshRule:
         """When devices of a bundle refresh: the manifest's word, field by field under ours.
@@ -147,6 +179,8 @@ class DeviceSettings(BaseSettings):
             raise BadSetting("device", f"not JSON: {error}") from error
         if not isinstance(fields, dict):
             raise BadSetting("device", f"expected a JSON object, got {text!r}")
+        for name in _OWN.intersection(fields):
+            raise BadSetting(f"device.{name}", "is for the process itself to say")
         return validated(type(self), "device", _merged(self.model_dump(exclude_unset=True), fields))
 
 

@@ -4,7 +4,14 @@ import hashlib
 import json
 from typing import ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    model_validator,
+)
 
 from shared_models.contract.features import FeatureSpec
 from shared_models.contract.manifest import (
@@ -17,6 +24,21 @@ from shared_models.contract.manifest import (
 from shared_models.contract.nodes import NodeSpec
 
 TrunkName = Literal["sasrec", "gru4rec", "din", "pool"]
+
+
+class ItemGraph(BaseModel):
+    """The network over the graph of a log's items that a trunk's item vectors lean on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    network: Literal["ggcn"] = Field("ggcn", description="The method whose network it is.")
+    labels: str | None = Field(
+        None,
+        description="Column of items whose words it learns to tell; None: every feature of items "
+        "that models can read.",
+    )
+    width: PositiveInt = Field(64, description="Of what it says of an item, F.")
+    layers: NonNegativeInt = Field(2, description="Its layers; 0 reads no edges.")
 
 
 class TrunkConfig(BaseModel):
@@ -38,12 +60,24 @@ class TrunkConfig(BaseModel):
     popularity_bias: bool = Field(
         False, description="Start each item's bias at the log of its popularity instead of 0."
     )
+    features: Literal["none", "graph", "graph-shuffled"] = Field(
+        "none",
+        description="What item vectors hold beside those of their ids. graph: a projection of what "
+        "a network over the items' graph says of them. graph-shuffled: of what it says of another "
+        "item, as a control.",
+    )
+    graph: ItemGraph = Field(ItemGraph(), description="That network (features).")
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> Self:
         if self.width % self.heads:
             raise ValueError(f"width {self.width} is no multiple of heads {self.heads}")
         return self
+
+    @property
+    def reads_graph(self) -> bool:
+        """Whether its item vectors are made with a network over the items' graph."""
+        return self.features != "none"
 
 
 class NeighbourSpec(BaseModel):

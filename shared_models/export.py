@@ -8,14 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from shared_models import control, encoding, gradient
-from shared_models.contract.bundle import (
-    DEFAULTS,
-    LEARNING_VECTOR,
-    TEST_VECTOR,
-    Bundle,
-    arrays_to_bytes,
-    same,
-)
+from shared_models.contract.arrays import arrays_to_bytes
+from shared_models.contract.bundle import DEFAULTS, LEARNING_VECTOR, TEST_VECTOR, Bundle, same
 from shared_models.contract.errors import BundleRefused
 from shared_models.contract.features import PRIOR, PROFILE, FeatureSpec
 from shared_models.contract.tensors import Float32Array, TensorSpec

@@ -20,7 +20,8 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn import functional
 from typing_extensions import override
 
-from shared_models.contract.bundle import Arrays, same
+from shared_models.contract.arrays import Arrays
+from shared_models.contract.bundle import same
 from shared_models.contract.errors import BundleRefused
 from shared_models.contract.features import FeatureSpec
 from shared_models.contract.tensors import TensorSpec

@@ -42,10 +42,13 @@ class Facts:
     Attributes:
         popularity_V: float32 (V + 1,), each item's share of the training part.
         item_fields_VM: int64 (V + 1, M), value ids of the items' features, padded with 0.
+        item_vectors_VF: float32 (V + 1, F), what a network over the items' graph says of them,
+            where the trunk leans on that; columns of unit variance, the first row zero.
     """
 
     popularity_V: Tensor
     item_fields_VM: Tensor
+    item_vectors_VF: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +93,7 @@ class Stage:
         ahead: in rows of sessions, most exposures from now on.
         passes: in rows of sessions, how often an epoch holds each moment: there are few of them,
             and each time other things are drawn.
+        most: in rows of sessions, most of them in an epoch.
         start: told of some training rows before the first step: what begins where the data are.
         slow: those of the parameters that it moves at a tenth of the rate.
     """
@@ -102,6 +106,7 @@ class Stage:
     rows: Rows = "targets"
     ahead: int = 1
     passes: int = 1
+    most: int | None = None
     start: Callable[[nn.Module, Batch], None] | None = None
     slow: Callable[[nn.Module], Iterable[nn.Parameter]] | None = None
 

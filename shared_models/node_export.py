@@ -10,7 +10,8 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
-from shared_models.contract.bundle import TEST_VECTOR, Bundle, arrays_to_bytes, same
+from shared_models.contract.arrays import arrays_to_bytes
+from shared_models.contract.bundle import TEST_VECTOR, Bundle, same
 from shared_models.contract.errors import BundleRefused
 from shared_models.contract.manifest import Task
 from shared_models.contract.nodes import NODE_INPUTS, NodeGraph, NodeSpec

@@ -90,3 +90,12 @@ class NodeMethod(Protocol):
     def export(self, model: nn.Module) -> nn.Module:
         """What devices run: ``(features_NF, edges_2E, degrees_N) -> logits_NC``."""
         ...
+
+
+@runtime_checkable
+class Represents(Protocol):
+    """A method whose network says something of a node before it classifies it."""
+
+    def represent(self, model: nn.Module, batch: NodeBatch) -> Tensor:
+        """What is known of each node, (N, D)."""
+        ...

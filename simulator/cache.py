@@ -7,22 +7,22 @@ entry and goes on where it was; a lock keeps two runs from training the same thi
 
 import hashlib
 import json
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 from filelock import AsyncFileLock, Timeout
 
 from shared_models.contract.bundle import Bundle, BundleStore
 from shared_models.contract.errors import BadSetting, InputError, RunFailed
-from simulator.fleet import Fleet
+from simulator.commands import HERE, Elsewhere, started
+from simulator.fleet import Fleet, Process
 from simulator.scenario import Scenario
+from simulator.sites import CLOUD
 
-CLOUD: Final = "cloud_server.cli"
 _REPORT: Final = "training.json"
 """The last file that a training writes."""
 Say = Callable[[str], None]
@@ -61,21 +61,26 @@ class Trained:
     bundle: Bundle
 
 
-def resolve(scenario: Scenario, method: str) -> Resolved:
+def resolve(scenario: Scenario, method: str, elsewhere: Elsewhere = HERE) -> Resolved:
     """Let the cloud check ``method``, the trunk and their settings; nothing is written.
 
     Raises:
         InputError: a name or a setting is wrong; the message is the cloud's.
     """
     trunk, settings = scenario.trunk.name, scenario.cloud_settings(method)
-    found = resolved(method, trunk, ("--method", method, "--trunk", trunk), settings)
+    arguments = ("--method", method, "--trunk", trunk)
+    found = resolved(method, trunk, arguments, settings, elsewhere)
     if "nodes" in found.config:
         raise BadSetting("methods", f"{method} classifies the nodes of a graph: give --prefix")
     return found
 
 
 def resolved(
-    method: str, kind: str, arguments: tuple[str, ...], settings: Sequence[str]
+    method: str,
+    kind: str,
+    arguments: tuple[str, ...],
+    settings: Sequence[str],
+    elsewhere: Elsewhere = HERE,
 ) -> Resolved:
     """Let the cloud check what it would be asked for; nothing is written.
 
@@ -84,22 +89,20 @@ def resolved(
         kind: what stands beside it in titles: its trunk, or the graph it is trained on.
         arguments: of the cloud's command line.
         settings: ``path=value``.
+        elsewhere: whose commands run on another machine.
 
     Raises:
         InputError: a name or a setting is wrong; the message is the cloud's.
     """
     arguments = (*arguments, *(part for setting in settings for part in ("--set", setting)))
-    done = subprocess.run(
-        [sys.executable, "-m", CLOUD, "resolve", *arguments],
-        check=False,
-        capture_output=True,
-        text=True,
-    )
-    if done.returncode:
-        said = done.stderr.strip().splitlines() or ["it said nothing"]
-        kinds = InputError if done.returncode == InputError.exit_code else RunFailed
-        raise kinds(said[-1].removeprefix("error: "))
-    answer = json.loads(done.stdout.splitlines()[-1])
+    with TemporaryDirectory(prefix="concerto-") as folder:
+        log = Path(folder) / "resolve.log"
+        process = Process("resolve", log, started(CLOUD, ("resolve", *arguments), log, elsewhere))
+        if process.popen.wait() == InputError.exit_code:
+            raise process.failure()
+        if process.popen.wait():
+            raise RunFailed(process.last_words.removeprefix("error: "))
+        answer = json.loads(process.last_words)
     keys = answer["key"], answer["export_key"]
     return Resolved(method, kind, arguments, *keys, answer["config"])
 
@@ -119,13 +122,21 @@ class BundleCache:
         log: what to train on.
         log_hash: names its content.
         option: how the cloud is told of it: ``--log``, or ``--prefix`` of a graph.
+        elsewhere: whose commands run on another machine.
     """
 
     def __init__(
-        self, root: Path, split: str, log: Path, log_hash: str, option: str = "--log"
+        self,
+        root: Path,
+        split: str,
+        log: Path,
+        log_hash: str,
+        *,
+        option: str = "--log",
+        elsewhere: Elsewhere = HERE,
     ) -> None:
         self._root = root / "trained"
-        self._split, self._option = split, option
+        self._split, self._option, self._elsewhere = split, option, elsewhere
         self._log, self._log_hash = log, log_hash
 
     def entry(self, resolved: Resolved, seed: int) -> Path:
@@ -161,7 +172,7 @@ class BundleCache:
         place = (self._option, str(self._log), "--seed", str(seed))
         folders = ("--out", str(entry), "--bundles", str(bundles))
         arguments = (verb, *resolved.arguments, *place, *folders)
-        async with Fleet(entry) as fleet:
+        async with Fleet(entry, self._elsewhere) as fleet:
             async for line in fleet.complete(verb, CLOUD, *arguments):
                 if line.startswith(resolved.title(seed)):
                     say(line)

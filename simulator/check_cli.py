@@ -11,6 +11,8 @@ from rich.console import Console
 
 from shared_models.contract.errors import UnknownName
 from simulator.fleet import end_like_ctrl_c
+from simulator.history import check_runs
+from simulator.history import table as history_table
 from simulator.options import console, seed_numbers
 from simulator.progress import Display
 from simulator.published.bands import CHECKS
@@ -26,6 +28,17 @@ check = typer.Typer(help=__doc__, no_args_is_help=True)
 @check.callback()
 def _group() -> None:
     """What is known from outside, measured here."""
+
+
+@check.command()
+def history(
+    folder: Annotated[Path, typer.Argument(help="Folder of a run with --faults or --history.")],
+) -> None:
+    """Hold what devices were promised against what the cloud holds; ends with 1 where it is not."""
+    checked = check_runs(folder)
+    console().print(history_table(checked))
+    if not all(run.holds for run in checked):
+        raise typer.Exit(FAILED)
 
 
 @check.command()

@@ -9,34 +9,47 @@ from typing import Annotated, Any, Final
 import typer
 
 from shared_models.contract.errors import BadSetting, ConcertoError
+from shared_models.exposition import exposed
+from simulator.certs_cli import certs
 from simulator.check_cli import check
 from simulator.compose import compose
 from simulator.coordinator import LOOPBACK
 from simulator.data_cli import data
 from simulator.entries import BASELINES, PRESETS
 from simulator.experiment import perform, plan
+from simulator.faults import read_faults
 from simulator.fleet import end_like_ctrl_c
 from simulator.graphs.experiment import perform_on_graph, plan_on_graph, shift_table
 from simulator.graphs.scenario import graph_scenario
 from simulator.inspection import inspect_bundle, open_bundles
 from simulator.links import link
+from simulator.metrics import ReplayMetrics
 from simulator.options import (
+    ANYWHERE,
+    CloudHost,
     DataSeed,
     Devices,
+    FaultsFile,
     File,
     ItemCol,
     LabelCol,
+    Listen,
     Log,
+    Metrics,
     Out,
+    Plaintext,
     Prefix,
     RequestCol,
     Seed,
     Seeds,
+    Serve,
     Set,
     Split,
     TimeCol,
+    Tls,
     Trunk,
     UserCol,
+    WithHistory,
     console,
     seed_numbers,
 )
@@ -44,13 +57,17 @@ from simulator.progress import Display
 from simulator.report.page import write_report
 from simulator.scenario import Scenario
 from simulator.shaper import run_shaper
+from simulator.sites import Places, open_sites
 from simulator.summary import table
+from simulator.top.cli import top
 
 INTERRUPTED: Final = 130
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
 app.add_typer(data, name="data")
 app.add_typer(check, name="check")
+app.command()(top)
+app.add_typer(certs, name="certs")
 
 
 @app.command()
@@ -73,10 +90,19 @@ def run(
     data_seed: DataSeed = None,
     set_: Set = None,
     scenario: File = None,
+    faults: FaultsFile = None,
+    history: WithHistory = False,
     out: Out = None,
     prefix: Prefix = None,
+    cloud_host: CloudHost = None,
+    serve: Serve = ANYWHERE,
+    listen: Listen = None,
+    metrics: Metrics = None,
+    tls: Tls = None,
+    plaintext: Plaintext = False,
 ) -> None:
     """Train methods where that is still to be done, replay the log on devices, report."""
+    places = Places(cloud_host, serve, listen, tls, plaintext)
     if prefix is not None:
         own = _given(
             methods=method,
@@ -86,8 +112,16 @@ def run(
             data_seed=data_seed,
             out=out,
         )
-        log_only = _given(trunk=trunk, log=log, split=split, scenario=scenario)
-        _play_on_graph(own, log_only, set_ or [])
+        log_only = _given(
+            trunk=trunk,
+            log=log,
+            split=split,
+            scenario=scenario,
+            faults=faults,
+            history=history or None,
+            metrics=metrics,
+        )
+        _play_on_graph(own, log_only, set_ or [], places)
         return
     columns = _given(
         user=user_col, item=item_col, time=time_col, label=label_col, request=request_col
@@ -101,9 +135,11 @@ def run(
         devices=devices,
         seeds=seed_numbers(seeds, seed),
         data_seed=data_seed,
+        faults=read_faults(faults) if faults else None,
+        history=history or None,
         out=out,
     )
-    _play(compose(scenario, options, set_ or []))
+    _play(compose(scenario, options, set_ or []), places, metrics)
 
 
 @app.command()
@@ -132,6 +168,12 @@ def compare(
     set_: Set = None,
     scenario: File = None,
     out: Out = None,
+    cloud_host: CloudHost = None,
+    serve: Serve = ANYWHERE,
+    listen: Listen = None,
+    metrics: Metrics = None,
+    tls: Tls = None,
+    plaintext: Plaintext = False,
 ) -> None:
     """Play several methods or settings over the same moments; differences are paired by user."""
     if not entries and not every and scenario is None:
@@ -152,7 +194,8 @@ def compare(
         data_seed=data_seed,
         out=out,
     )
-    _play(compose(scenario, options, set_ or []))
+    places = Places(cloud_host, serve, listen, tls, plaintext)
+    _play(compose(scenario, options, set_ or []), places, metrics)
 
 
 @app.command()
@@ -175,9 +218,12 @@ def shape(
         Path | None, typer.Option(help="JSON file of the bytes carried, written at the end.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of jitter and loss.")] = 0,
+    lasts: Annotated[
+        str | None, typer.Option("--while", help="HOST:PORT; end when nobody listens there.")
+    ] = None,
 ) -> None:
     """Carry TCP connections over a link in real time until told to stop."""
-    run_shaper(link(link_), to, listen, counts, seed)
+    run_shaper(link(link_), to, listen, counts, seed, lasts)
 
 
 def main() -> None:
@@ -189,13 +235,20 @@ def main() -> None:
         sys.exit(error.exit_code)
 
 
-def _play(chosen: Scenario) -> None:
+def _play(chosen: Scenario, places: Places, scraped_at: str | None) -> None:
     """Play a scenario in front of whoever watches, and print what it found."""
-    shown = console()
+    shown, metrics = console(), ReplayMetrics()
     end_like_ctrl_c()
     try:
-        with Display(shown) as display:
-            results = asyncio.run(perform(plan(chosen), display))
+        with (
+            exposed(scraped_at) as exposition,
+            open_sites(places) as sites,
+            Display(shown) as display,
+        ):
+            exposition.registry.register(metrics)
+            if exposition.url:
+                display.say(f"metrics: {exposition.url}")
+            results = asyncio.run(perform(plan(chosen, sites), display, metrics))
     except KeyboardInterrupt:
         print(f"interrupted: what was measured until now lies in {chosen.folder}", file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from None
@@ -206,7 +259,10 @@ def _play(chosen: Scenario) -> None:
 
 
 def _play_on_graph(
-    options: Mapping[str, Any], log_only: Mapping[str, Any], pairs: Sequence[str]
+    options: Mapping[str, Any],
+    log_only: Mapping[str, Any],
+    pairs: Sequence[str],
+    places: Places,
 ) -> None:
     """Play a scenario on a graph, and print what it found."""
     for option in log_only:
@@ -214,8 +270,8 @@ def _play_on_graph(
     shown, chosen = console(), graph_scenario(options, pairs)
     end_like_ctrl_c()
     try:
-        with Display(shown) as display:
-            results = asyncio.run(perform_on_graph(plan_on_graph(chosen), display.say))
+        with open_sites(places) as sites, Display(shown) as display:
+            results = asyncio.run(perform_on_graph(plan_on_graph(chosen, sites), display.say))
     except KeyboardInterrupt:
         print(f"interrupted: what was measured until now lies in {chosen.folder}", file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from None

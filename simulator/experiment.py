@@ -5,8 +5,9 @@ is cut short leaves a report of what was measured until then.
 """
 
 import asyncio
+import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from device_client.settings import DeviceSettings
 from shared_models.contract.errors import BadSetting, TooSmall
@@ -17,15 +18,22 @@ from shared_models.logs.prepare import Columns, cache_root, open_or_prepare
 from shared_models.logs.prepared import PreparedLog
 from simulator.cache import BundleCache, Resolved, Trained, resolve
 from simulator.compose import narrowed
+from simulator.drill import drill_of
 from simulator.entries import Entry, read_entry
+from simulator.faults import strikes
 from simulator.links import Link, link
 from simulator.meter import Meter
+from simulator.metrics import ReplayMetrics
+from simulator.places import HISTORY, own_folder
 from simulator.progress import Display
 from simulator.replay import Replay
 from simulator.results import Results
-from simulator.rounds import Rules, legs
+from simulator.retraining import Continual
+from simulator.rounds import Rules, legs, parts
+from simulator.runs import Run, run_name
 from simulator.scenario import Scenario
-from simulator.stage import Continual, Run, open_stage
+from simulator.sites import LOCAL, Sites
+from simulator.stage import Stage, open_stage
 from simulator.tally import Tally
 from simulator.windows import initial_windows, known_profiles
 
@@ -60,6 +68,7 @@ class Plan:
     log: PreparedLog
     moments: Moments
     links: tuple[Link, ...]
+    sites: Sites = LOCAL
 
     @property
     def protocol(self) -> str:
@@ -77,10 +86,11 @@ class Plan:
     @property
     def cache(self) -> BundleCache:
         """Where its trained models are kept."""
-        return BundleCache(cache_root(), self.scenario.split, self.log.folder, self.log.hash)
+        log, where = self.log, self.sites.elsewhere
+        return BundleCache(cache_root(), self.scenario.split, log.folder, log.hash, elsewhere=where)
 
 
-def plan(scenario: Scenario) -> Plan:
+def plan(scenario: Scenario, sites: Sites = LOCAL) -> Plan:
     """Check everything that the user gave, and open the log.
 
     Raises:
@@ -89,7 +99,7 @@ def plan(scenario: Scenario) -> Plan:
     links = tuple(link(name) for name in scenario.links)
     if scenario.link is not None:
         link(scenario.link)
-    checked = [_checked(scenario, read_entry(text)) for text in scenario.methods]
+    checked = [_checked(scenario, read_entry(text), sites) for text in scenario.methods]
     columns = Columns(**scenario.columns.model_dump())
     log = open_or_prepare(scenario.log, columns, scenario.split)
     replay = scenario.replay
@@ -97,7 +107,12 @@ def plan(scenario: Scenario) -> Plan:
     if not len(moments):
         raise TooSmall(f"{log.manifest.name}: nobody does anything twice in the test part")
     plays = tuple(_play(own, log, replay.candidates) for own in checked)
-    return Plan(scenario, plays, log, moments, links)
+    if scenario.faults is not None:
+        if sites.devices_come or sites.elsewhere:
+            raise BadSetting("faults", "only what is started on this machine is killed")
+        for play in plays:
+            strikes(scenario.faults, parts(moments, play.rules.round_events))
+    return Plan(scenario, plays, log, moments, links, sites)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,10 +125,11 @@ class _Checked:
     device: DeviceSettings
 
 
-def _checked(scenario: Scenario, entry: Entry) -> _Checked:
+def _checked(scenario: Scenario, entry: Entry, sites: Sites) -> _Checked:
     narrow = narrowed(scenario, entry)
     device = validated(DeviceSettings, "device", narrow.device_settings)
-    return _Checked(entry.label, narrow, resolve(narrow, entry.method), device)
+    resolved = resolve(narrow, entry.method, sites.elsewhere)
+    return _Checked(entry.label, narrow, resolved, device)
 
 
 def _play(own: _Checked, log: PreparedLog, candidates: str) -> Play:
@@ -139,18 +155,26 @@ def _play(own: _Checked, log: PreparedLog, candidates: str) -> Play:
     return Play(own.label, own.resolved, own.device, rules, tuple(flags), tuple(recipe))
 
 
-async def perform(plan: Plan, display: Display) -> Results:
+async def perform(plan: Plan, display: Display, metrics: ReplayMetrics) -> Results:
     """Train, serve and replay every method with every seed, and write the results.
+
+    Args:
+        plan: what was checked.
+        display: told how it goes.
+        metrics: where it is counted.
 
     Raises:
         RunFailed: a process ended badly; what was measured until then is written.
     """
-    trained = await _train(plan, display)
-    results = Results(plan.scenario, plan.protocol, plan.log.users, plan.links, plan.cuts)
-    try:
-        await _replay(plan, trained, results, display)
-    finally:
-        results.report()
+    # Devices that come by themselves may do so while the cloud trains.
+    async with open_stage(plan.scenario, plan.sites) as stage:
+        metrics.joined = lambda: stage.joined
+        trained = await _train(plan, display)
+        results = Results(plan.scenario, plan.protocol, plan.log.users, plan.links, plan.cuts)
+        try:
+            await _replay(plan, stage, trained, results, display, metrics)
+        finally:
+            results.report()
     return results
 
 
@@ -175,33 +199,44 @@ async def _train(plan: Plan, display: Display) -> list[tuple[Play, int, Trained]
 
 
 async def _replay(
-    plan: Plan, trained: list[tuple[Play, int, Trained]], results: Results, display: Display
+    plan: Plan,
+    stage: Stage,
+    trained: list[tuple[Play, int, Trained]],
+    results: Results,
+    display: Display,
+    metrics: ReplayMetrics,
 ) -> None:
-    async with open_stage(plan.scenario) as stage:
-        for play, seed, model in trained:
-            run = _run(plan, play, seed, model, display)
-            try:
-                await stage.play(run)
-            finally:
-                results.add(run, stage.clouds)
-        await stage.dismiss()
+    for play, seed, model in trained:
+        run = _run(plan, play, seed, model, display, metrics)
+        try:
+            await stage.play(run)
+        finally:
+            results.add(run, stage.clouds)
+    await stage.dismiss()
 
 
-def _run(plan: Plan, play: Play, seed: int, trained: Trained, display: Display) -> Run:
+def _run(
+    plan: Plan, play: Play, seed: int, trained: Trained, display: Display, metrics: ReplayMetrics
+) -> Run:
     length = play.device.memory(trained.bundle.manifest)
     windows = initial_windows(plan.log, plan.moments, length)
     title = f"{play.label} ({play.resolved.trunk}, seed {seed})"
     meter = Meter(title, plan.moments)
+    counts = metrics.begin(play.label, seed, trained.bundle.id, len(plan.moments))
 
     def on_report(tally: Tally, about: Int64Array, traffic: tuple[int, int]) -> None:
         display.show(meter.read(tally, about, traffic))
+        counts.ranked(tally, about)
 
     reads_profile = trained.bundle.manifest.features.profile is not None
     profiles = known_profiles(plan.log) if reads_profile else {}
-    replay = Replay(plan.moments, windows, trained.bundle, play.rules, on_report, profiles)
+    rules = _recorded(plan.scenario, play, seed)
+    replay = Replay(plan.moments, windows, trained.bundle, rules, on_report, profiles)
+    replay.on_round = counts.round_done
     continual = None
     if play.rules.retrain:
         continual = Continual(plan.log.folder, play.recipe, display.say)
+    faults = plan.scenario.faults
     return Run(
         play.label,
         play.resolved,
@@ -211,4 +246,15 @@ def _run(plan: Plan, play: Play, seed: int, trained: Trained, display: Display) 
         flags=play.flags,
         continual=continual,
         in_flight=play.device.in_flight,
+        history=plan.scenario.history,
+        drill=drill_of(faults, replay) if faults else None,
     )
+
+
+def _recorded(scenario: Scenario, play: Play, seed: int) -> Rules:
+    """The rules of a play whose devices write down what is acknowledged, where they should."""
+    if not (scenario.faults or scenario.history):
+        return play.rules
+    folder = own_folder(scenario.folder.absolute(), run_name(play.label, seed)) / HISTORY
+    device = {**json.loads(play.rules.device), "history": str(folder)}
+    return replace(play.rules, device=json.dumps(device), live=scenario.faults is not None)

@@ -5,28 +5,16 @@ are started by command line, so neither torch nor a method ever enters the simul
 """
 
 import asyncio
-import os
 import signal
-import subprocess
-import sys
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self, TypeVar
 
-import psutil
-
 from shared_models.contract.errors import InputError, RunFailed
+from simulator.commands import HERE, NOTHING, Elsewhere, Running, started
 
-_CHILD_SETTINGS: Final = {
-    # One thread each: more processes than cores would only get in each other's way.
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "PYTHONUNBUFFERED": "1",
-    "GRPC_VERBOSITY": "NONE",
-}
 _POLL: Final = 0.05
 _LAST_WORDS: Final = 5.0
 _GRACE: Final = 15.0
@@ -36,11 +24,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A process that we started, and the file that it writes to."""
+    """A process that we started, the file that it writes to, and its module and arguments."""
 
     name: str
     log: Path
-    popen: "subprocess.Popen[bytes]"
+    popen: Running
+    command: tuple[str, ...] = ()
 
     @property
     def pid(self) -> int:
@@ -50,7 +39,7 @@ class Process:
     @property
     def resident_bytes(self) -> int:
         """Its memory in RAM; 0 once it is over."""
-        return 0 if self.ended else int(psutil.Process(self.pid).memory_info().rss)
+        return self.popen.resident_bytes
 
     @property
     def ended(self) -> bool:
@@ -73,12 +62,17 @@ class Process:
 
 
 class Fleet:
-    """Starts processes, watches them, and ends them; an async context manager."""
+    """Starts processes, watches them, and ends them; an async context manager.
 
-    def __init__(self, logs: Path) -> None:
-        self._logs = logs
+    Args:
+        logs: folder of the files that they write to.
+        elsewhere: modules whose commands run on another machine.
+    """
+
+    def __init__(self, logs: Path, elsewhere: Elsewhere = HERE) -> None:
+        self._logs, self._elsewhere = logs, elsewhere
         self._running: list[Process] = []
-        self._completing: list[Process] = []
+        self._excused: list[Process] = []
 
     async def __aenter__(self) -> Self:
         return self
@@ -91,23 +85,32 @@ class Fleet:
             for process in running:
                 process.popen.kill()
 
-    def start(self, name: str, module: str, *arguments: str) -> Process:
+    def start(
+        self, name: str, module: str, *arguments: str, environment: Mapping[str, str] = NOTHING
+    ) -> Process:
         """Start ``python -m module arguments``; it should run until it is stopped."""
         self._logs.mkdir(parents=True, exist_ok=True)
         log = self._logs / f"{name}.log"
-        with log.open("wb") as output:
-            popen = subprocess.Popen(
-                [sys.executable, "-m", module, *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env={**os.environ, **_CHILD_SETTINGS},
-                # Ctrl-C is for the simulator, which then ends the others in order.
-                start_new_session=True,
-            )
-        process = Process(name, log, popen)
+        running = started(module, arguments, log, self._elsewhere, environment)
+        process = Process(name, log, running, (module, *arguments))
         self._running.append(process)
         return process
+
+    def excuse(self, process: Process) -> None:
+        """From now on the end of ``process`` is expected, and does not end the others."""
+        self._excused.append(process)
+
+    def kill(self, process: Process) -> None:
+        """End a process as a power cut would: it gets no word, and says none."""
+        process.popen.kill()
+        process.popen.wait()
+        self.forget(process)
+
+    def forget(self, process: Process) -> None:
+        """A process is over, and that is known."""
+        self._running.remove(process)
+        if process in self._excused:
+            self._excused.remove(process)
 
     async def stop(self, process: Process) -> None:
         """Ask a process to end, and see to it that it does."""
@@ -122,17 +125,19 @@ class Fleet:
             await asyncio.sleep(_POLL)
         process.popen.kill()
         process.popen.wait()
-        self._running.remove(process)
+        self.forget(process)
 
-    async def complete(self, name: str, module: str, *arguments: str) -> AsyncIterator[str]:
+    async def complete(
+        self, name: str, module: str, *arguments: str, environment: Mapping[str, str] = NOTHING
+    ) -> AsyncIterator[str]:
         """Run ``python -m module arguments`` to its end, and give its lines as they come.
 
         Raises:
             InputError: it found its input wrong.
             RunFailed: it ended badly.
         """
-        process = self.start(name, module, *arguments)
-        self._completing.append(process)
+        process = self.start(name, module, *arguments, environment=environment)
+        self.excuse(process)
         try:
             lines = _Tail(process.log)
             while not process.ended:
@@ -143,8 +148,7 @@ class Fleet:
                 yield line
         finally:
             await self.stop(process)
-            self._completing.remove(process)
-        if process.popen.returncode:
+        if process.popen.wait():
             raise process.failure()
 
     async def line(self, process: Process, start: str, timeout_s: float) -> str:
@@ -198,7 +202,7 @@ class Fleet:
 
     def _check(self) -> None:
         for process in self._running:
-            if process.ended and process not in self._completing:
+            if process.ended and process not in self._excused:
                 raise process.failure()
 
 

@@ -63,13 +63,22 @@ class Lane:
         way: of it.
         began: when the link's own time was 0, on the event loop's clock.
         rng: draws jitter and loss.
+        gate: nothing arrives while it is not set; None: never shut.
 
     Attributes:
         count: of its bytes; outlives the lane.
     """
 
-    def __init__(self, link: Link, way: Way, began: float, rng: np.random.Generator) -> None:
+    def __init__(
+        self,
+        link: Link,
+        way: Way,
+        began: float,
+        rng: np.random.Generator,
+        gate: asyncio.Event | None = None,
+    ) -> None:
         self._link, self._way, self._began, self._rng = link, way, began, rng
+        self._gate = gate or opened()
         self._free_at = self._last_arrival = self._same_until = began
         self._jitter_s = 0.0
         self._pieces: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
@@ -81,6 +90,11 @@ class Lane:
     def bound(self) -> int:
         """Most bytes held: rate times delay, what may wait for the link, and a burst."""
         return self._bound + BURST_BYTES
+
+    def change(self, link: Link) -> None:
+        """Be like ``link`` from the next burst on."""
+        self._link, self._bound = link, _bound(link, self._way)
+        self._room.set()
 
     async def carry(self, reader: StreamReader, writer: StreamWriter) -> None:
         """Carry what ``reader`` gives to ``writer``, its end included."""
@@ -131,6 +145,7 @@ class Lane:
                 await asyncio.sleep(early)
             while clock() < arrival:
                 await asyncio.sleep(0)
+            await self._gate.wait()
             if not piece:
                 break
             writer.write(piece)
@@ -138,6 +153,13 @@ class Lane:
             self.count.delivered += len(piece)
             self._room.set()
         writer.write_eof()
+
+
+def opened() -> asyncio.Event:
+    """A gate that lets everything through until it is cleared."""
+    gate = asyncio.Event()
+    gate.set()
+    return gate
 
 
 def _bound(link: Link, way: Way) -> int:

@@ -185,6 +185,43 @@ class Totals(_Part):
     bytes: dict[str, Bytes] = _about("Payload by purpose: refresh, rank, upload ...", "bytes")
 
 
+class FaultSeen(_Part):
+    """A fault that was played."""
+
+    kind: str = _about("As in the file of faults.", "kind")
+    round: int | None = _about("Round in which it began; null: not tied to one.", "number")
+    moment: int | None = _about("Moments ranked when it began; null: not known.", "moments")
+    what: str = _about("What was done and seen, for people.", "text")
+    back_s: float | None = _about(
+        "Measured until things were as before; null: nothing had to come back.", "s"
+    )
+
+
+class Kept(_Part):
+    """Whether the cloud holds what it acknowledged, of one kind of thing."""
+
+    what: str = _about("Events, vectors or contributions.", "kind")
+    acknowledged: NonNegativeInt = _about("Promised to be held.", "things")
+    lost: NonNegativeInt = _about("Of these, not there.", "things")
+    doubled: NonNegativeInt = _about("There, and not sent so often.", "things")
+    reordered: NonNegativeInt = _about("There, in another place than promised.", "things")
+
+
+class Faults(_Part):
+    """What was done to a run on purpose; it is not bit-equal to a run without."""
+
+    seed: NonNegativeInt = _about("Of the file of faults.", "seed")
+    played: list[FaultSeen] = _about("What happened, in order.", "faults")
+    starts_s: list[NonNegativeFloat] = _about(
+        "Measured of each new cloud, from the start of its process to its first answer.", "s"
+    )
+    checked: list[Kept] = _about("What the histories of devices say of the cloud.", "kinds")
+    stale: NonNegativeInt = _about(
+        "Rankings with an overlay older than the rule wants.", "rankings"
+    )
+    retries: NonNegativeInt = _about("Streams that broke while an answer was awaited.", "streams")
+
+
 class Measured(_Part):
     """What another machine, or another number of processes, would give otherwise."""
 
@@ -197,6 +234,9 @@ class Measured(_Part):
         "By run, whether devices and cloud counted the same payload to the byte.", "text"
     )
     learning_ms: dict[str, Learning] = _about("Learning on devices, by entry.", "ms")
+    faults: dict[str, Faults] = _about(
+        "By run, the faults that were played and what was seen; empty: none were.", "runs"
+    )
 
 
 class Metrics(_Part):

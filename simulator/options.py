@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 from rich.console import Console
@@ -32,7 +32,55 @@ File = Annotated[Path | None, typer.Option(help="YAML file with all of these.")]
 Prefix = Annotated[
     Path | None, typer.Option(help="Of a graph's files, for methods that classify nodes.")
 ]
+FaultsFile = Annotated[
+    Path | None, typer.Option("--faults", help="YAML file of faults to play; see docs/faults.md.")
+]
+WithHistory = Annotated[
+    bool, typer.Option("--history", help="Write down what the cloud acknowledges, to check it.")
+]
+Metrics = Annotated[
+    str | None,
+    typer.Option(
+        help="HOST:PORT for Prometheus, or PORT of this machine alone.", envvar="CONCERTO_METRICS"
+    ),
+]
 Out = Annotated[Path | None, typer.Option(help="Folder for the results.")]
+
+ANYWHERE: Final = "0.0.0.0:50051"
+CloudHost = Annotated[
+    str | None,
+    typer.Option(
+        help="HOST:PORT of a `concerto-cloud host` that is to train and serve.",
+        envvar="CONCERTO_CLOUD_HOST",
+    ),
+]
+Serve = Annotated[
+    str,
+    typer.Option(help="HOST:PORT where that host's clouds are to listen.", envvar="CONCERTO_SERVE"),
+]
+Listen = Annotated[
+    str | None,
+    typer.Option(
+        help="HOST:PORT where device processes dial in, which then are not started.",
+        envvar="CONCERTO_LISTEN",
+    ),
+]
+Tls = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder of the identities `cloud`, `simulator` and `device`, as far as these run "
+        "here: all is mutual TLS.",
+        envvar="CONCERTO_TLS",
+    ),
+]
+Plaintext = Annotated[
+    bool,
+    typer.Option(
+        "--plaintext",
+        help="In clear, to whoever comes, also off loopback.",
+        envvar="CONCERTO_PLAINTEXT",
+    ),
+]
 
 
 def console() -> Console:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -15,8 +16,8 @@ from simulator.ledger import Ledger
 from simulator.modelled import modelled_of
 from simulator.releases import Delivery, deliveries
 from simulator.replay import Account
+from simulator.runs import Run
 from simulator.split import Split, split_of
-from simulator.stage import Run
 from simulator.wire import CONNECTIONS, connection_rows, reconciliation
 
 
@@ -46,6 +47,7 @@ class Outcome:
         connections: as `CONNECTIONS` has them.
         reconciled: whether devices and cloud counted the same, or why that is not known.
         in_flight: most asks that a device process had under way.
+        faults: what was done to it on purpose, as `Drill.told`; None: nothing.
     """
 
     method: str
@@ -69,6 +71,12 @@ class Outcome:
     connections: pl.DataFrame
     reconciled: str
     in_flight: int
+    faults: Mapping[str, Any] | None = None
+
+    @property
+    def retries(self) -> int:
+        """Streams to the cloud that broke while something was expected of them."""
+        return sum(account.done.streams.broken for account in self.accounts)
 
     @property
     def recommendations(self) -> int:
@@ -114,6 +122,7 @@ def outcome_of(run: Run, users: int, rankings: pl.DataFrame, cuts: Sequence[int]
         connections=_connections(run),
         reconciled=reconciliation(run.accounts, run.cloud),
         in_flight=run.in_flight,
+        faults=run.drill.told if run.drill else None,
     )
 
 

@@ -33,6 +33,7 @@ _AHEAD: Final = 2
 Retrain = Callable[[], Awaitable[Bundle]]
 """Trains on what was uploaded so far, and gives what was released then."""
 OnReport = Callable[[Tally, Int64Array, tuple[int, int]], None]
+OnRound = Callable[[Share, RoundDone], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,7 @@ class Replay:
 
     Attributes:
         releases: what devices ran so far, and from when on.
+        on_round: told when a process, by its share of the users, has ended a round.
     """
 
     def __init__(
@@ -80,9 +82,15 @@ class Replay:
         self.releases = [Release(bundle, 0)]
         self._orders = Orders(moments, windows, profiles, rules)
         self._legs, self._on_report = legs(moments, rules), on_report
+        self.on_round: OnRound = lambda *_: None
         self._traffic: dict[int, tuple[int, int]] = {}
         self._payload: dict[int, list[tuple[int, int]]] = {}
         self._processes = 0
+
+    @property
+    def rounds(self) -> list[Part]:
+        """All of them, in order."""
+        return [part for leg in self._legs for part in leg]
 
     @property
     def bundle(self) -> Bundle:
@@ -152,19 +160,21 @@ class Replay:
             link.play(self._orders.round(part, share, hand_over=part is leg[-1]))
             held.append(part)
             if together or len(held) == _AHEAD:
-                await self._hear(link, held.popleft())
+                await self._hear(link, share, held.popleft())
             if together:
                 await together.wait()
         for part in held:
-            await self._hear(link, part)
+            await self._hear(link, share, part)
 
-    async def _hear(self, link: DeviceLink, part: Part) -> None:
+    async def _hear(self, link: DeviceLink, share: Share, part: Part) -> None:
         async for report in link.rankings(part.number):
             if isinstance(report, RoundDone):
                 spent = (report.bytes_up, report.bytes_down)
-                self._traffic[link.pid] = spent
+                # By share: in containers of their own, processes may have the same id.
+                self._traffic[share.index] = spent
                 if part.stop:
                     self._payload.setdefault(part.stop, []).append(spent)
+                self.on_round(share, report)
             else:
                 about = self.tally.enter(part.start, report)
                 self._on_report(self.tally, about, self.traffic)

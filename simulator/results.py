@@ -14,9 +14,9 @@ from simulator.links import Link
 from simulator.modelled import with_modelled
 from simulator.outcome import Outcome, connections_of, learned, ledger_of, observed, outcome_of
 from simulator.report.page import write_report
+from simulator.runs import Run
 from simulator.scenario import Scenario, dump
 from simulator.split import with_cloud_times
-from simulator.stage import Run
 from simulator.summary import Json, summarise
 
 

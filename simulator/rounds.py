@@ -20,12 +20,14 @@ class Rules:
         whole_catalogue: the candidates of every moment are all items, in order.
         device: settings of every device as JSON.
         retrain: rounds after which the cloud releases another bundle; None: never.
+        live: devices wait for answers as outside replays, because faults are played.
     """
 
     round_events: int = 2000
     whole_catalogue: bool = False
     device: str = "{}"
     retrain: int | None = None
+    live: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +104,8 @@ class Orders:
             )
             for user in users[share.of(users)].tolist()
         ]
-        return Begin(method=method, settings=self._rules.device, windows=windows)
+        rules = self._rules
+        return Begin(method=method, settings=rules.device, windows=windows, live=rules.live)
 
     def round(self, part: Part, share: Share, *, hand_over: bool = False) -> Round:
         """Live through ``part``; with ``hand_over``, nothing waits for the cloud after it."""

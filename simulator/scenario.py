@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from shared_models.logs.splits import SplitName
 from simulator.entries import read_entry, slug
+from simulator.faults import Faults
 
 Count = Annotated[int, Field(strict=True, gt=0)]
 Seed = Annotated[int, Field(strict=True, ge=0)]
@@ -28,11 +29,11 @@ class _Settings(BaseModel):
 class Columns(_Settings):
     """Which columns of a user's own file hold what; None: the usual names."""
 
-    user: str | None = None
-    item: str | None = None
-    time: str | None = None
-    label: str | None = None
-    request: str | None = None
+    user: str | None = Field(None, description="Users; by default `user`.")
+    item: str | None = Field(None, description="Items; by default `item`.")
+    time: str | None = Field(None, description="Times; by default `time`.")
+    label: str | None = Field(None, description="Whether a shown item was taken; none: no labels.")
+    request: str | None = Field(None, description="What was shown together; none: user and time.")
 
 
 class Trunk(BaseModel):
@@ -88,6 +89,10 @@ class Scenario(_Settings):
         None,
         description="Play each session over such a link in real time: a profile or a trace file.",
     )
+    faults: Faults | None = Field(None, description="What is done to each run on purpose.")
+    history: bool = Field(
+        False, description="Write down what is acknowledged; faults do that in any case."
+    )
     links: tuple[str, ...] = Field(
         ("wifi", "5g", "4g", "3g"), description="Model latency over each of these."
     )
@@ -117,6 +122,11 @@ class Scenario(_Settings):
         if len(entries) > _LONG_NAME:
             entries = f"{len(self.methods)}-entries"
         return self.out or Path("runs") / ".".join([entries, self.trunk.name, Path(self.log).stem])
+
+    @property
+    def expected(self) -> int | None:
+        """Device processes that were asked for; None where nobody said how many."""
+        return self.devices if "devices" in self.model_fields_set else None
 
     @property
     def references(self) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ import socket
 import sys
 from asyncio import StreamReader, StreamWriter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -20,9 +20,10 @@ from typing import Any, Final
 import numpy as np
 
 from shared_models.contract.errors import BadSetting, PathMissing, PortTaken
-from simulator.lane import Count, Lane, Way
+from simulator.lane import Count, Lane, Way, opened
 from simulator.links import BURST_BYTES, Link
 
+_LOOK_S: Final = 2.0
 _BACKLOG: Final = 1024
 """Connections that wait to be taken: a fleet of devices dials at once."""
 
@@ -55,6 +56,8 @@ class Proxy:
         self._clock = asyncio.get_running_loop().time
         self._began = self._clock()
         self._running: set[asyncio.Task[None]] = set()
+        self._lanes: set[Lane] = set()
+        self._gate = opened()
         self.address = ""
         self.connections: list[Connection] = []
 
@@ -70,6 +73,20 @@ class Proxy:
         return await asyncio.start_server(
             self._accept, sock=listener, limit=BURST_BYTES, backlog=_BACKLOG
         )
+
+    def cut(self) -> None:
+        """Let nothing arrive from now on, as in a tunnel: connections stay, and wait."""
+        self._gate.clear()
+
+    def mend(self) -> None:
+        """Let everything arrive that waited, and what comes after it."""
+        self._gate.set()
+
+    def change(self, link: Link) -> None:
+        """Play ``link`` from now on, on all connections."""
+        self._link = link
+        for lane in self._lanes:
+            lane.change(link)
 
     async def hang_up(self) -> None:
         """End all connections."""
@@ -88,7 +105,13 @@ class Proxy:
     def _accept(self, reader: StreamReader, writer: StreamWriter) -> None:
         number = len(self.connections)
         up, down = (
-            Lane(self._link, way, self._began, np.random.default_rng((self._seed, number, index)))
+            Lane(
+                self._link,
+                way,
+                self._began,
+                np.random.default_rng((self._seed, number, index)),
+                self._gate,
+            )
             for index, way in enumerate(Way)
         )
         host, port = writer.get_extra_info("peername")[:2]
@@ -102,7 +125,9 @@ class Proxy:
     ) -> None:
         """Both ways of a connection, to its end; one that breaks on a side breaks on the other."""
         writers = [writer]
+        self._lanes |= {up, down}
         try:
+            await self._gate.wait()
             # The kernel has accepted already; over the link that would have been a round trip.
             await asyncio.sleep(self._link.point_at(self._clock() - self._began).rtt_s)
             target_reader, target = await asyncio.open_connection(*self._to, limit=BURST_BYTES)
@@ -114,6 +139,7 @@ class Proxy:
             for each in writers:
                 each.transport.abort()
         finally:
+            self._lanes -= {up, down}
             for each in writers:
                 each.close()
 
@@ -143,7 +169,9 @@ async def shaping(
         await proxy.hang_up()
 
 
-def run_shaper(link: Link, to: str, listen: str, counts: Path | None, seed: int) -> None:
+def run_shaper(
+    link: Link, to: str, listen: str, counts: Path | None, seed: int, lasts: str | None = None
+) -> None:
     """Shape until SIGTERM or Ctrl-C; says ``listening on HOST:PORT`` once it does.
 
     Args:
@@ -152,25 +180,41 @@ def run_shaper(link: Link, to: str, listen: str, counts: Path | None, seed: int)
         listen: HOST:PORT; port 0 takes a free one.
         counts: JSON file of `Proxy.counts`, written at the end.
         seed: of jitter and loss.
+        lasts: HOST:PORT; end as soon as nobody listens there any more.
     """
     if counts is not None and not counts.parent.is_dir():
         raise PathMissing(counts.parent, "folder")
-    proxy = asyncio.run(_shape(link, to, listen, seed))
+    other = _host_port("while", lasts) if lasts is not None else None
+    proxy = asyncio.run(_shape(link, to, listen, seed, other))
     if counts is not None:
         draft = counts.with_name(f".{counts.name}.draft")
         draft.write_text(json.dumps(proxy.counts(), indent=1) + "\n")
         draft.replace(counts)
 
 
-async def _shape(link: Link, to: str, listen: str, seed: int) -> Proxy:
+async def _shape(
+    link: Link, to: str, listen: str, seed: int, lasts: tuple[str, int] | None
+) -> Proxy:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with shaping(link, to, listen, seed) as proxy:
         sys.stdout.write(f"listening on {proxy.address}\n")
         sys.stdout.flush()
+        if lasts is not None:
+            watching = asyncio.create_task(_gone(*lasts))
+            watching.add_done_callback(lambda _: stop.set())
         await stop.wait()
     return proxy
+
+
+async def _gone(host: str, port: int) -> None:
+    """Wait until nobody listens at an address."""
+    with suppress(OSError):
+        while True:
+            _, writer = await asyncio.open_connection(host, port)
+            writer.close()
+            await asyncio.sleep(_LOOK_S)
 
 
 def _host_port(setting: str, address: str) -> tuple[str, int]:

@@ -5,7 +5,7 @@ scenario and seeds are played, however many device processes play it.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import Any, Final
 
@@ -62,6 +62,7 @@ def summarise(protocol: str, outcomes: Sequence[Outcome], references: Sequence[s
             "learning_ms": {name: _learning(runs) for name, runs in counted.items()},
             "framing": {name: _framing(runs) for name, runs in counted.items()},
             "ledgers": {outcome.title: outcome.reconciled for outcome in outcomes},
+            "faults": {o.title: _faults(o, o.faults) for o in outcomes if o.faults},
         },
     }
 
@@ -227,6 +228,14 @@ def _learning(runs: Sequence[Outcome]) -> Json:
     """Per recommendation, those after which nothing was learned included."""
     spent = np.concatenate([run.learning for run in runs]).astype(float) * 1000
     return {"mean": float(spent.mean()), "p95": float(np.quantile(spent, 0.95))}
+
+
+def _faults(outcome: Outcome, told: Mapping[str, Any]) -> Json:
+    return {
+        **told,
+        "stale": outcome.sources["stale-overlay"],
+        "retries": outcome.retries,
+    }
 
 
 def _state(runs: Sequence[Outcome]) -> float | None:

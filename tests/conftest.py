@@ -1,9 +1,16 @@
 """What all tests share."""
 
 import os
+import shutil
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
+from playwright.sync_api import Browser, sync_playwright
+
+from tests.identities import Visitors
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 # Before torch is imported, here and in every process that a test starts: threads that share busy
 # cores spin against each other, and then a second takes a minute.
@@ -14,9 +21,24 @@ settings.register_profile("concerto", deadline=None)
 settings.load_profile("concerto")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that share what is dear to make stay on one core: those of a file, or of a case."""
-    for item in items:
-        case = getattr(item, "callspec", None) if "conformance" in item.path.parts else None
-        group = case.id.partition("-")[0] if case else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
+@pytest.fixture(scope="session")
+def visitors(tmp_path_factory: pytest.TempPathFactory) -> Visitors:
+    """Everybody who may knock at a door; tests must not change it."""
+    return Visitors.gather(tmp_path_factory.mktemp("visitors"))
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Chromium; where there is none, what needs it is skipped or, if it must run, fails."""
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if found is None:
+        reason = "no Chromium here: `make browser` installs one"
+        if os.environ.get("CONCERTO_BROWSER") == "required":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    # Chromium has no sandbox for root.
+    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found, args=arguments)
+        yield browser
+        browser.close()

@@ -87,6 +87,11 @@ class Desks:
         federation = Federation(bundle, spec, groups, assignment, journal, counters)
         return Desk(federation, self._jobs, settings.codec)
 
+    @property
+    def batchers(self) -> "list[Batcher[Job, Any]]":
+        """Where asks wait, once there are desks."""
+        return [] if self._jobs is None else [self._jobs]
+
     async def close(self) -> None:
         """Commit what waits, and let go of the file."""
         if self._jobs is not None:

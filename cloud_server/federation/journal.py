@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from cloud_server.durable import durable
+from cloud_server.failpoints import failpoint
 from shared_models.contract.errors import BadSetting
 from shared_models.contract.tensors import Float32Array
 
@@ -88,6 +89,7 @@ class ContributionJournal:
         """Everything inside is written at once, or nothing of it."""
         with self._db:
             yield
+        failpoint("contribution.after-commit")
 
     def stored(self, lineage: str, user: int) -> int:
         """Number of contributions of ``user`` that were ever added."""
@@ -96,6 +98,7 @@ class ContributionJournal:
 
     def add(self, lineage: str, group: int, round_: int, new: Waiting) -> None:
         """Count a contribution, and add it to what waits of its user."""
+        failpoint("contribution.before-write")
         self._db.execute(_COUNT, (lineage, new.user))
         row = self._db.execute(_ADDED, (lineage, group, new.user)).fetchone()
         examples, move = new.examples, new.move
@@ -103,6 +106,7 @@ class ContributionJournal:
             examples, move = examples + row[0], move + _vector(row[1])
         data = move.astype("<f4").tobytes()
         self._db.execute(_WAIT, (lineage, group, new.user, round_, examples, data))
+        failpoint("contribution.written")
 
     def due(self, lineage: str, round_: int) -> list[int]:
         """Groups for which something waits from before a round."""
@@ -127,6 +131,7 @@ class ContributionJournal:
         """Put ``version`` in the place of the last one, and forget what it was made of."""
         data = version.vector.astype("<f4").tobytes()
         self._db.execute(_RELEASE, (lineage, group, version.number, data))
+        failpoint("contribution.version")
         self._db.execute(_FORGET, (lineage, group, before))
 
     def close(self) -> None:

@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cloud_server.checkpoints import Trained, save_checkpoint
+from cloud_server.checkpoints import REPORT, Trained, save_checkpoint
 from cloud_server.graphs.parts import GraphData
+from cloud_server.hardware import choose_device
 from cloud_server.recipe import NodeTrainSettings
-from cloud_server.train import REPORT, choose_device
 from shared_models.contract.classification import classification
 from shared_models.contract.errors import BadLog, RunFailed
 from shared_models.logs.graphs.labelled import LabelledGraph

@@ -12,6 +12,7 @@ import numpy as np
 from typing_extensions import override
 
 from cloud_server.durable import durable
+from cloud_server.failpoints import failpoint
 from cloud_server.memory.checks import by_name, check_now, check_seen, check_write, spec_of
 from cloud_server.memory.gather import Found, gathered, packed
 from cloud_server.memory.store import LIVE, UserMemory, Vectors
@@ -89,12 +90,15 @@ class SqliteMemory(UserMemory):
         check_write(spec, users_B, vectors_BD, round)
         users = users_B.tolist()
         rows = zip(users, packed(vectors_BD), strict=True)
+        failpoint("memory.before-write")
         with self._db:
             self._db.executemany(_PUT, [(name, user, round, data) for user, data in rows])
             versions = {}
             for user, version, stored in self._db.execute(_STATE, (name, json.dumps(users))):
                 check_now(name, user, stored, round)
                 versions[user] = version
+            failpoint("memory.before-commit")
+        failpoint("memory.after-commit")
         return np.array([versions[user] for user in users], np.int64)
 
     @override

@@ -11,10 +11,10 @@ import torch
 from rich.console import Console
 from torch.distributed.elastic.multiprocessing.errors import record
 
+from cloud_server.hardware import choose_device
 from cloud_server.rows.settings import RowsJob
 from cloud_server.rows.team import Team
 from cloud_server.rows.train import train_rows
-from cloud_server.train import choose_device
 
 
 class Reporter:

@@ -130,12 +130,18 @@ class Hello(_message.Message):
     BUNDLE_ID_FIELD_NUMBER: _builtins.int
     WAITS_FIELD_NUMBER: _builtins.int
     PROFILE_FIELD_NUMBER: _builtins.int
+    TOKEN_FIELD_NUMBER: _builtins.int
+    AUDIT_FIELD_NUMBER: _builtins.int
     user: _builtins.int
     """The user whose device this is, as the prepared log numbers users."""
     bundle_id: _builtins.str
     """Bundle that the device runs."""
     waits: _builtins.bool
     """True in a replay: wait for a busy cloud instead of being turned away."""
+    token: _builtins.str
+    """Proves that the session is this user's: a JWT bound to the certificate of this connection; empty in clear."""
+    audit: _builtins.bool
+    """The device writes down what is acknowledged: say of each overlay what was remembered with it."""
     @_builtins.property
     def profile(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Value ids of the user's features, where the cloud ranks by them."""
@@ -147,10 +153,12 @@ class Hello(_message.Message):
         bundle_id: _builtins.str = ...,
         waits: _builtins.bool = ...,
         profile: _abc.Iterable[_builtins.int] | None = ...,
+        token: _builtins.str = ...,
+        audit: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_id", b"bundle_id", "profile", b"profile", "user", b"user", "waits", b"waits"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit", "bundle_id", b"bundle_id", "profile", b"profile", "token", b"token", "user", b"user", "waits", b"waits"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -458,6 +466,7 @@ class Overlay(_message.Message):
     GROUP_FIELD_NUMBER: _builtins.int
     EVENTS_STORED_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    KEPT_FIELD_NUMBER: _builtins.int
     group: _builtins.int
     """The user's group, from 1; 0 where the bundle has none."""
     events_stored: _builtins.int
@@ -468,6 +477,10 @@ class Overlay(_message.Message):
     def slots(self) -> _containers.RepeatedCompositeFieldContainer[_tensor_pb2.Tensor]:
         """One tensor for each slot that changes."""
 
+    @_builtins.property
+    def kept(self) -> Global___Kept:
+        """What the cloud remembers of this user since this refresh; only where the hello asked for it."""
+
     def __init__(
         self,
         *,
@@ -475,14 +488,41 @@ class Overlay(_message.Message):
         group: _builtins.int = ...,
         events_stored: _builtins.int = ...,
         version: _builtins.int = ...,
+        kept: Global___Kept | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["kept", b"kept"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["events_stored", b"events_stored", "group", b"group", "slots", b"slots", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events_stored", b"events_stored", "group", b"group", "kept", b"kept", "slots", b"slots", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Overlay: _TypeAlias = Overlay  # noqa: Y015
+
+@_typing.final
+class Kept(_message.Message):
+    """A vector in the cloud's memory, named so that it can be looked for later."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    version: _builtins.int
+    """How often it was written."""
+    digest: _builtins.int
+    """The first eight bytes of the SHA-256 of its float32 little-endian numbers, as a big-endian number."""
+    def __init__(
+        self,
+        *,
+        version: _builtins.int = ...,
+        digest: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Kept: _TypeAlias = Kept  # noqa: Y015
 
 @_typing.final
 class Scores(_message.Message):

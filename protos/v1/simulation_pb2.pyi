@@ -96,6 +96,58 @@ SOURCE_RERANKED: Source.ValueType  # 7
 Global___Source: _TypeAlias = Source  # noqa: Y015
 
 @_typing.final
+class AuthorizeRequest(_message.Message):
+    """Asks for tokens."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USERS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def users(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Users of the asking process."""
+
+    def __init__(
+        self,
+        *,
+        users: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["users", b"users"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AuthorizeRequest: _TypeAlias = AuthorizeRequest  # noqa: Y015
+
+@_typing.final
+class Tokens(_message.Message):
+    """Short-lived proofs, of no use but with the certificate that asked for them."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOKENS_FIELD_NUMBER: _builtins.int
+    LIFETIME_S_FIELD_NUMBER: _builtins.int
+    lifetime_s: _builtins.float
+    """Seconds from now that they are good for."""
+    @_builtins.property
+    def tokens(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """A JWT for each user, in their order."""
+
+    def __init__(
+        self,
+        *,
+        tokens: _abc.Iterable[_builtins.str] | None = ...,
+        lifetime_s: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lifetime_s", b"lifetime_s", "tokens", b"tokens"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Tokens: _TypeAlias = Tokens  # noqa: Y015
+
+@_typing.final
 class Report(_message.Message):
     """One word of a device process to the simulator."""
 
@@ -187,19 +239,25 @@ class Ready(_message.Message):
 
     BUNDLE_ID_FIELD_NUMBER: _builtins.int
     PROVIDER_FIELD_NUMBER: _builtins.int
+    REFUSAL_FIELD_NUMBER: _builtins.int
     bundle_id: _builtins.str
     """Bundle that is active."""
     provider: _builtins.str
     """Execution provider of onnxruntime in use."""
+    @_builtins.property
+    def refusal(self) -> Global___Failure:
+        """Why a bundle that was ordered is not active."""
+
     def __init__(
         self,
         *,
         bundle_id: _builtins.str = ...,
         provider: _builtins.str = ...,
+        refusal: Global___Failure | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["refusal", b"refusal"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_id", b"bundle_id", "provider", b"provider"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_id", b"bundle_id", "provider", b"provider", "refusal", b"refusal"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -330,22 +388,28 @@ class RoundDone(_message.Message):
     ROUND_FIELD_NUMBER: _builtins.int
     BYTES_UP_FIELD_NUMBER: _builtins.int
     BYTES_DOWN_FIELD_NUMBER: _builtins.int
+    PURPOSES_FIELD_NUMBER: _builtins.int
     round: _builtins.int
     """Number of the round."""
     bytes_up: _builtins.int
     """Payload of the run so far from devices to cloud, bundle and control left out; for the display."""
     bytes_down: _builtins.int
     """The same from cloud to devices."""
+    @_builtins.property
+    def purposes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Traffic]:
+        """The run's traffic so far by purpose, bundle and control too, without users; for the display."""
+
     def __init__(
         self,
         *,
         round: _builtins.int = ...,
         bytes_up: _builtins.int = ...,
         bytes_down: _builtins.int = ...,
+        purposes: _abc.Iterable[Global___Traffic] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes_down", b"bytes_down", "bytes_up", b"bytes_up", "round", b"round"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes_down", b"bytes_down", "bytes_up", b"bytes_up", "purposes", b"purposes", "round", b"round"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -634,10 +698,13 @@ class Begin(_message.Message):
     METHOD_FIELD_NUMBER: _builtins.int
     SETTINGS_FIELD_NUMBER: _builtins.int
     WINDOWS_FIELD_NUMBER: _builtins.int
+    LIVE_FIELD_NUMBER: _builtins.int
     method: _builtins.str
     """Method whose released bundle to run."""
     settings: _builtins.str
     """Device settings as JSON, over the process's own."""
+    live: _builtins.bool
+    """Faults are played: devices wait for answers no longer than their settings say, as outside replays, and report often."""
     @_builtins.property
     def windows(self) -> _containers.RepeatedCompositeFieldContainer[Global___InitialWindow]:
         """Users of this process with their initial windows."""
@@ -648,10 +715,11 @@ class Begin(_message.Message):
         method: _builtins.str = ...,
         settings: _builtins.str = ...,
         windows: _abc.Iterable[Global___InitialWindow] | None = ...,
+        live: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["method", b"method", "settings", b"settings", "windows", b"windows"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["live", b"live", "method", b"method", "settings", b"settings", "windows", b"windows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -830,16 +898,20 @@ class Switch(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     BUNDLE_ID_FIELD_NUMBER: _builtins.int
+    OFFERED_FIELD_NUMBER: _builtins.int
     bundle_id: _builtins.str
     """What the cloud has released, or is about to."""
+    offered: _builtins.bool
+    """Take it though the cloud does not announce it: what a drill offers should be refused."""
     def __init__(
         self,
         *,
         bundle_id: _builtins.str = ...,
+        offered: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_id", b"bundle_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_id", b"bundle_id", "offered", b"offered"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

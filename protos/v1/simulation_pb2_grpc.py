@@ -40,6 +40,11 @@ class SimulationStub:
                 request_serializer=protos_dot_v1_dot_simulation__pb2.Report.SerializeToString,
                 response_deserializer=protos_dot_v1_dot_simulation__pb2.Order.FromString,
                 _registered_method=True)
+        self.Authorize = channel.unary_unary(
+                '/protos.v1.Simulation/Authorize',
+                request_serializer=protos_dot_v1_dot_simulation__pb2.AuthorizeRequest.SerializeToString,
+                response_deserializer=protos_dot_v1_dot_simulation__pb2.Tokens.FromString,
+                _registered_method=True)
 
 
 class SimulationServicer:
@@ -53,6 +58,13 @@ class SimulationServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Authorize(self, request, context):
+        """Gives what proves to the cloud that sessions are these users'; only to the process that holds them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SimulationServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -60,6 +72,11 @@ def add_SimulationServicer_to_server(servicer, server):
                     servicer.Join,
                     request_deserializer=protos_dot_v1_dot_simulation__pb2.Report.FromString,
                     response_serializer=protos_dot_v1_dot_simulation__pb2.Order.SerializeToString,
+            ),
+            'Authorize': grpc.unary_unary_rpc_method_handler(
+                    servicer.Authorize,
+                    request_deserializer=protos_dot_v1_dot_simulation__pb2.AuthorizeRequest.FromString,
+                    response_serializer=protos_dot_v1_dot_simulation__pb2.Tokens.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -90,6 +107,33 @@ class Simulation:
             '/protos.v1.Simulation/Join',
             protos_dot_v1_dot_simulation__pb2.Report.SerializeToString,
             protos_dot_v1_dot_simulation__pb2.Order.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Authorize(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/protos.v1.Simulation/Authorize',
+            protos_dot_v1_dot_simulation__pb2.AuthorizeRequest.SerializeToString,
+            protos_dot_v1_dot_simulation__pb2.Tokens.FromString,
             options,
             channel_credentials,
             insecure,

@@ -35,6 +35,8 @@ class SimulationStub:
     def __new__(cls, channel: _aio.Channel) -> SimulationAsyncStub: ...
     Join: _grpc.StreamStreamMultiCallable[_simulation_pb2.Report, _simulation_pb2.Order]
     """The device process reports, the simulator orders."""
+    Authorize: _grpc.UnaryUnaryMultiCallable[_simulation_pb2.AuthorizeRequest, _simulation_pb2.Tokens]
+    """Gives what proves to the cloud that sessions are these users'; only to the process that holds them."""
 
 @_typing.type_check_only
 class SimulationAsyncStub(SimulationStub):
@@ -43,6 +45,8 @@ class SimulationAsyncStub(SimulationStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Join: _aio.StreamStreamMultiCallable[_simulation_pb2.Report, _simulation_pb2.Order]  # type: ignore[assignment]
     """The device process reports, the simulator orders."""
+    Authorize: _aio.UnaryUnaryMultiCallable[_simulation_pb2.AuthorizeRequest, _simulation_pb2.Tokens]  # type: ignore[assignment]
+    """Gives what proves to the cloud that sessions are these users'; only to the process that holds them."""
 
 class SimulationServicer(metaclass=_abc_1.ABCMeta):
     """Where a device process takes a simulation's orders."""
@@ -54,5 +58,13 @@ class SimulationServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_simulation_pb2.Order], _abc.AsyncIterator[_simulation_pb2.Order]]:
         """The device process reports, the simulator orders."""
+
+    @_abc_1.abstractmethod
+    def Authorize(
+        self,
+        request: _simulation_pb2.AuthorizeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_simulation_pb2.Tokens, _abc.Awaitable[_simulation_pb2.Tokens]]:
+        """Gives what proves to the cloud that sessions are these users'; only to the process that holds them."""
 
 def add_SimulationServicer_to_server(servicer: SimulationServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

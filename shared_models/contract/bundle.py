@@ -6,20 +6,21 @@ manifest holds the SHA-256 of every other file.
 """
 
 import hashlib
-import io
 import json
 import shutil
 import struct
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import zstandard
 
+from shared_models.contract.arrays import Arrays, arrays_from_bytes
 from shared_models.contract.errors import (
     BundleCorrupt,
+    BundleRefused,
     PathMissing,
     UnknownBundle,
 )
@@ -32,9 +33,15 @@ TEST_VECTOR: Final = "test_vector.npz"
 LEARNING_VECTOR: Final = "learning_vector.npz"
 TOLERANCE: Final = 1e-5
 """The one tolerance of the project: |difference| at most this times max(1, |score|)."""
-_MAX_UNPACKED: Final = 1 << 31
-
-Arrays = Mapping[str, np.ndarray[Any, Any]]
+LARGEST: Final = 1 << 30
+"""Bytes of a bundle, packed or not, that nobody reads more of."""
+_PIECE: Final = 1 << 12
+"""Bytes of a frame that are unpacked at a time: even the tightest come to 128 MiB at most."""
+_NO_BUNDLE: Final = (
+    *(zstandard.ZstdError, struct.error, ValueError, KeyError),
+    *(AttributeError, TypeError, RecursionError),
+)
+"""What damaged frames raise in the libraries that read them."""
 
 
 class Bundle:
@@ -68,6 +75,21 @@ class Bundle:
         if DEFAULTS not in self.files:
             return {}
         return {k: v.astype(np.float32) for k, v in arrays_from_bytes(self.files[DEFAULTS]).items()}
+
+    def check_defaults(self) -> None:
+        """Refuse slots whose own values are not what the manifest says, or not numbers.
+
+        Raises:
+            BundleRefused: there are such; no test vector would tell, for it brings its own values.
+        """
+        found = self.defaults
+        for spec in self.manifest.slots:
+            value = found.get(spec.name)
+            if value is None or value.shape != spec.shape or not np.isfinite(value).all():
+                raise BundleRefused(
+                    f"bundle {self.id[:12]}: slot {spec.name!r} has no finite values of shape "
+                    f"{spec.shape}"
+                )
 
     @property
     def test_vector(self) -> Arrays:
@@ -137,10 +159,17 @@ class BundleStore:
 
     def release(self, bundle: Bundle) -> None:
         """Name ``bundle`` as what devices of its method should run, at once or not at all."""
-        names = {**self.released(), bundle.manifest.method: bundle.id}
+        self._write({**self.released(), bundle.manifest.method: bundle.id})
+
+    def _write(self, names: Mapping[str, str]) -> None:
         draft = self._root / ".released.draft"
         draft.write_text(json.dumps(names, sort_keys=True))
         draft.replace(self._root / "released.json")
+
+    def take_back(self, method: str, bad: str, good: str) -> None:
+        """Name ``good`` as the released bundle of ``method`` again, if that is still ``bad``."""
+        if self.released().get(method) == bad:
+            self._write({**self.released(), method: good})
 
     def released(self) -> dict[str, str]:
         """Bundle id by method."""
@@ -155,6 +184,7 @@ def read_bundle(folder: Path) -> Bundle:
         raise PathMissing(manifest_path)
     manifest_bytes = manifest_path.read_bytes()
     names = parse_manifest(manifest_bytes).files
+    _check_names(names)
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:
         raise BundleCorrupt(f"{folder}: lacks {', '.join(missing)}")
@@ -169,14 +199,15 @@ def pack(bundle: Bundle) -> bytes:
     return zstandard.ZstdCompressor(level=9, write_checksum=True).compress(raw)
 
 
-def unpack(data: bytes, bundle_id: str) -> Bundle:
+def unpack(data: bytes, bundle_id: str, largest: int = LARGEST) -> Bundle:
     """Read what `pack` wrote.
 
     Raises:
-        BundleCorrupt: a byte is not as it left the cloud, or this is another bundle.
+        BundleCorrupt: a byte is not as it left the cloud, this is another bundle, or it would
+            unpack to more than ``largest`` bytes.
     """
     try:
-        raw = zstandard.ZstdDecompressor().decompress(data, max_output_size=_MAX_UNPACKED)
+        raw = _decompressed(data, largest)
         (index_size,) = struct.unpack_from("<I", raw)
         index: dict[str, int] = json.loads(raw[4 : 4 + index_size])
         parts, start = {}, 4 + index_size
@@ -184,11 +215,30 @@ def unpack(data: bytes, bundle_id: str) -> Bundle:
             parts[name] = raw[start : start + size]
             start += size
         manifest_bytes = parts.pop(MANIFEST)
-    except (zstandard.ZstdError, struct.error, ValueError, KeyError, AttributeError) as error:
+    except _NO_BUNDLE as error:
         raise BundleCorrupt(f"bundle {bundle_id[:12]}: the download is damaged") from error
     if hashlib.sha256(manifest_bytes).hexdigest() != bundle_id:
         raise BundleCorrupt(f"bundle {bundle_id[:12]}: another manifest came")
     return Bundle(manifest_bytes, parts)
+
+
+def _decompressed(data: bytes, largest: int) -> bytes:
+    """What a zstd frame holds; memory grows with what comes out, not with what it promises.
+
+    Raises:
+        ValueError: it is cut short.
+        BundleCorrupt: it is larger than any bundle may be.
+    """
+    frame, raw = zstandard.ZstdDecompressor().decompressobj(), bytearray()
+    for start in range(0, len(data), _PIECE):
+        raw += frame.decompress(data[start : start + _PIECE])
+        if len(raw) > largest:
+            raise BundleCorrupt(f"it unpacks to more than {largest} bytes")
+        if frame.eof:
+            break
+    if not frame.eof:
+        raise ValueError("cut short")
+    return bytes(raw)
 
 
 def same(got: np.ndarray[Any, Any], expected: np.ndarray[Any, Any]) -> bool:
@@ -201,24 +251,19 @@ def same(got: np.ndarray[Any, Any], expected: np.ndarray[Any, Any]) -> bool:
     )
 
 
-def arrays_to_bytes(arrays: Arrays) -> bytes:
-    """Named arrays as an npz file whose bytes depend on the arrays alone."""
-    buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **dict(sorted(arrays.items())))
-    return buffer.getvalue()
-
-
-def arrays_from_bytes(data: bytes) -> dict[str, np.ndarray[Any, Any]]:
-    """Read what `arrays_to_bytes` wrote; nothing in it is ever executed."""
-    with np.load(io.BytesIO(data), allow_pickle=False) as stored:
-        return {name: stored[name] for name in stored.files}
-
-
 def _check_files(manifest: Manifest, files: Mapping[str, bytes]) -> None:
+    _check_names(manifest.files)
     if set(manifest.files) != set(files):
         raise BundleCorrupt("the bundle holds other files than its manifest names")
+    for name, graph in manifest.graphs.items():
+        if graph.file not in files:
+            raise BundleCorrupt(f"the bundle lacks {graph.file!r}, its graph {name!r}")
     for name, spec in manifest.files.items():
-        if Path(name).name != name:
-            raise BundleCorrupt(f"the manifest names a file outside the bundle: {name!r}")
         if hashlib.sha256(files[name]).hexdigest() != spec.sha256:
             raise BundleCorrupt(f"{name} does not match its hash")
+
+
+def _check_names(names: Iterable[str]) -> None:
+    for name in names:
+        if Path(name).name != name:
+            raise BundleCorrupt(f"the manifest names a file outside the bundle: {name!r}")

@@ -18,6 +18,9 @@
     │   └── BundleRefused          its test vector does not come out
     ├── SlotMismatch               an overlay does not fit its bundle
     ├── BadAsk                     a message that no device should send
+    ├── AccessRefused              who asks may not
+    │   ├── CertificateRefused     a certificate of another role, or a revoked one
+    │   └── TokenRefused           nothing proves that the session is this user's
     ├── CloudUnavailable           the cloud did not answer
     │   └── Overloaded             it is busy and said when to come back
     └── RunFailed                  a part of a run ended badly
@@ -183,6 +186,25 @@ class BadAsk(ConcertoError):
     """A message that no well-behaved device sends."""
 
     code = "bad-ask"
+
+
+class AccessRefused(ConcertoError):
+    """Who asks may not have what is asked for."""
+
+    code = "access-refused"
+    exit_code = 2
+
+
+class CertificateRefused(AccessRefused):
+    """The certificate of a connection gives no right to this call."""
+
+    code = "certificate-refused"
+
+
+class TokenRefused(AccessRefused):
+    """A session's hello does not prove that it is its user's."""
+
+    code = "token-refused"
 
 
 class CloudUnavailable(ConcertoError):

@@ -283,7 +283,7 @@ def parse_manifest(manifest_bytes: bytes) -> Manifest:
     try:
         fields = json.loads(manifest_bytes)
         version = fields.get("format")
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, RecursionError) as error:
         raise BundleCorrupt("the manifest is not JSON") from error
     if version != FORMAT:
         raise BundleIncompatible(

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,6 +17,13 @@ from shared_models.contract.tensors import (
 )
 
 
+class Kept(NamedTuple):
+    """A vector in the cloud's memory: how often it was written, and `history.digest` of it."""
+
+    version: int
+    digest: int
+
+
 @dataclass(frozen=True, slots=True)
 class Overlay:
     """Values for some slots of one bundle.
@@ -28,6 +36,7 @@ class Overlay:
         group: the user's group from 1 on; 0 where the bundle has none.
         events_stored: of the user in the cloud's journal, where the uplink brought some.
         version: of what a group shares, from 0 on.
+        kept: what the cloud remembers of the user since this refresh, where it was asked to say.
     """
 
     bundle_id: str
@@ -36,6 +45,7 @@ class Overlay:
     group: int = 0
     events_stored: int = 0
     version: int = 0
+    kept: Kept | None = None
 
     def age(self, events_now: int) -> int:
         """Events since the window that made this overlay."""
@@ -60,11 +70,13 @@ class Overlay:
 
 def overlay_to_proto(overlay: Overlay, codec: Codec) -> collaboration_pb2.Overlay:
     """Write an overlay; what the device knows without it, bundle and uplink, is not repeated."""
+    kept = overlay.kept
     return collaboration_pb2.Overlay(
         slots=[tensor_to_proto(name, array, codec) for name, array in overlay.slots.items()],
         group=overlay.group,
         events_stored=overlay.events_stored,
         version=overlay.version,
+        kept=collaboration_pb2.Kept(version=kept.version, digest=kept.digest) if kept else None,
     )
 
 
@@ -73,5 +85,6 @@ def overlay_from_proto(
 ) -> Overlay:
     """Read an overlay for ``bundle_id``, that answers an uplink made ``events_seen`` events on."""
     slots = {tensor.name: tensor_from_proto(tensor) for tensor in message.slots}
-    told = message.group, message.events_stored, message.version
+    kept = Kept(message.kept.version, message.kept.digest) if message.HasField("kept") else None
+    told = message.group, message.events_stored, message.version, kept
     return Overlay(bundle_id, events_seen, slots, *told)

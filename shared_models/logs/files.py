@@ -69,7 +69,13 @@ def read_table(path: Path) -> pl.DataFrame:
         return pl.read_csv(path, infer_schema=False)
     except pl.exceptions.NoDataError as error:
         raise TooSmall(f"{path}: the file is empty") from error
-    except (pl.exceptions.PolarsError, UnicodeDecodeError, OSError) as error:
+    # On some damaged Parquet files polars panics, which is no PolarsError.
+    except (
+        pl.exceptions.PolarsError,
+        pl.exceptions.PanicException,
+        UnicodeDecodeError,
+        OSError,
+    ) as error:
         reason = str(error).splitlines()[0][:200]
         raise BadLog(f"{path}: neither a CSV with a header nor Parquet: {reason}") from error
 

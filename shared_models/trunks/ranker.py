@@ -52,6 +52,9 @@ class Ranker(nn.Module):
             self.trunk.items.start_at_popularity(facts.popularity_V)
         if features.item_fields is not None:
             self.trunk.items.know(facts.item_fields_VM)
+        if config.reads_graph:
+            assert facts.item_vectors_VF is not None  # noqa: S101 - who trains reads the config
+            self.trunk.items.lean_on(facts.item_vectors_VF)
 
     @override
     def forward(

@@ -157,7 +157,7 @@ class SequenceTrunk(Trunk):
 
     def score_catalogue(self, states_ND: Tensor, head: Mapping[str, Tensor]) -> Tensor:
         """Logits (N, V) of items 1 to V after each state; items to choose from lose no values."""
-        targets_VD: Tensor = self.target_layer(self.items.vectors.weight[1:])
+        targets_VD: Tensor = self.target_layer(self.items.table[1:])
         return slotted_mlp(states_ND, head) @ targets_VD.T + self.items.bias[1:]
 
 

@@ -17,8 +17,10 @@ from simulator.graphs.replay import GraphReplay
 from simulator.graphs.results import GraphResults
 from simulator.graphs.scenario import GraphScenario
 from simulator.graphs.summary import METRICS, Json
+from simulator.runs import Run
 from simulator.scenario import assignments
-from simulator.stage import Run, open_stage
+from simulator.sites import LOCAL, Sites
+from simulator.stage import open_stage
 
 _SPLIT = "graph"
 
@@ -32,9 +34,10 @@ class GraphPlan:
     device: DeviceSettings
     graph: LabelledGraph
     holdings: tuple[Holding, ...]
+    sites: Sites = LOCAL
 
 
-def plan_on_graph(scenario: GraphScenario) -> GraphPlan:
+def plan_on_graph(scenario: GraphScenario, sites: Sites = LOCAL) -> GraphPlan:
     """Check everything that the user gave.
 
     Raises:
@@ -42,15 +45,16 @@ def plan_on_graph(scenario: GraphScenario) -> GraphPlan:
     """
     device = validated(DeviceSettings, "device", scenario.device)
     entries = [read_entry(text) for text in scenario.methods]
-    plays = tuple((entry, _resolved(scenario, entry)) for entry in entries)
+    plays = tuple((entry, _resolved(scenario, entry, sites)) for entry in entries)
     graph = read_graph(scenario.prefix, plays[0][1].config["absent"])
     holdings = draw_holdings(graph, scenario.graph, scenario.data_seed)
-    return GraphPlan(scenario, plays, device, graph, tuple(holdings))
+    return GraphPlan(scenario, plays, device, graph, tuple(holdings), sites)
 
 
-def _resolved(scenario: GraphScenario, entry: Entry) -> Resolved:
+def _resolved(scenario: GraphScenario, entry: Entry, sites: Sites) -> Resolved:
     method, settings = entry.method, scenario.cloud_settings(entry)
-    found = resolved(method, scenario.prefix.name, ("--method", method), settings)
+    prefix = scenario.prefix.name
+    found = resolved(method, prefix, ("--method", method), settings, sites.elsewhere)
     if "nodes" not in found.config:
         raise BadSetting("prefix", f"{method} ranks items and reads no graph: give --log")
     return found
@@ -63,14 +67,15 @@ async def perform_on_graph(plan: GraphPlan, say: Say) -> GraphResults:
         RunFailed: a process ended badly; what was measured until then is written.
     """
     scenario, graph = plan.scenario, plan.graph
-    cache = BundleCache(cache_root(), _SPLIT, scenario.prefix, graph.hash, "--prefix")
+    place, where = scenario.prefix.resolve(), plan.sites.elsewhere
+    cache = BundleCache(cache_root(), _SPLIT, place, graph.hash, option="--prefix", elsewhere=where)
     results = GraphResults(scenario, graph)
     trained = [
         (entry, one, seed, await cache.trained(one, seed, say))
         for entry, one in plan.plays
         for seed in scenario.seeds
     ]
-    async with open_stage(scenario) as stage:
+    async with open_stage(scenario, plan.sites) as stage:
         for entry, one, seed, model in trained:
             device = plan.device.model_dump_json(exclude_unset=True)
             replay = GraphReplay(graph, plan.holdings, model.bundle, device)

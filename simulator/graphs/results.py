@@ -15,7 +15,7 @@ from simulator.graphs.scenario import GraphScenario
 from simulator.graphs.summary import METRICS, Json, by_shift, by_step, milliseconds
 from simulator.ledger import Ledger
 from simulator.results import Folder
-from simulator.stage import Run
+from simulator.runs import Run
 
 _HERE: Final = Path(__file__).parent
 _STYLE: Final = _HERE.parent / "report" / "style.css"

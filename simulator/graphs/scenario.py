@@ -58,6 +58,7 @@ class GraphScenario(BaseModel):
     device: Tree = Field(default_factory=dict, description="Settings of every device.")
     cloud: Tree = Field(default_factory=dict, description="Flags of the serving cloud.")
     link: None = None
+    faults: None = None
 
     @field_validator("methods", "seeds")
     @classmethod
@@ -65,6 +66,11 @@ class GraphScenario(BaseModel):
         if len(set(values)) < len(values):
             raise ValueError("name each one once")
         return values
+
+    @property
+    def expected(self) -> int | None:
+        """Device processes that were asked for; None where nobody said how many."""
+        return self.devices if "devices" in self.model_fields_set else None
 
     @property
     def folder(self) -> Path:

@@ -18,13 +18,14 @@ from shared_models.contract.tensors import Float32Array
 from shared_models.logs.moments import FULL, Moments, replay_moments
 from shared_models.logs.prepare import Columns, open_or_prepare
 from shared_models.logs.prepared import PreparedLog
-from simulator.cache import CLOUD
 from simulator.compose import compose
 from simulator.experiment import Plan, perform, plan
 from simulator.fleet import Fleet
+from simulator.metrics import ReplayMetrics
 from simulator.progress import Display
 from simulator.published.bands import LOG, RECIPE, Check
 from simulator.published.verdict import Measured
+from simulator.sites import CLOUD
 
 
 async def measure(
@@ -69,7 +70,7 @@ async def sequential(
     """Train, replay on devices, and score the same weights by torch alone."""
     scenario = compose(None, {**RECIPE, "trunk": trunk, "seeds": list(seeds), "out": out})
     planned = plan(scenario)
-    await perform(planned, display)
+    await perform(planned, display, ReplayMetrics())
     by_torch = [await _torch_scores(planned, seed, out) for seed in seeds]
     by_devices = [_device_scores(out / f"rankings-base-{seed}.parquet") for seed in seeds]
     log, moments = planned.log, planned.moments

@@ -1,6 +1,7 @@
 """What the page says in sentences: what was run, what came out, how, and where."""
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -45,6 +46,22 @@ def headline(run: RunData) -> str:
         f"{count(scenario['devices'], 'device process', 'device processes')} and one cloud process "
         f"at a time played them on {_machine(run.environment)}, on the {processor(run)}."
     )
+
+
+def faults(run: RunData) -> list[str]:
+    """What was done to each run on purpose, and whether the cloud kept its word."""
+    told = run.metrics["measured"].get("faults", {})
+    return [f"{title}: {_stood(about)}" for title, about in told.items()]
+
+
+def _stood(about: Mapping[str, Any]) -> str:
+    kinds = Counter(fault["kind"] for fault in about["played"])
+    played = ", ".join(f"{times} x {kind}" for kind, times in kinds.items())
+    checked = about["checked"]
+    promised = sum(each["acknowledged"] for each in checked)
+    wrong = sum(each["lost"] + each["doubled"] + each["reordered"] for each in checked)
+    word = f"of {promised:,} acknowledged writes {wrong} are lost, doubled or reordered"
+    return f"{played}; {about['stale']:,} stale rankings; {word if checked else 'not checked'}."
 
 
 def verdicts(run: RunData, shown: Sequence[Entry]) -> list[tuple[Entry, str]]:

@@ -30,8 +30,8 @@ def import_all(package: str, forbidden: tuple[str, ...]) -> subprocess.Completed
 @pytest.mark.parametrize(
     ("package", "forbidden"),
     [
-        ("device_client", ("torch", "onnx", "polars", "cloud_server", "simulator")),
-        ("shared_models.contract", ("torch", "onnx", "polars", "onnxruntime", "grpc")),
+        ("device_client", ("torch", "onnx", "polars", "cryptography", "cloud_server", "simulator")),
+        ("shared_models.contract", ("torch", "onnx", "polars", "onnxruntime", "cryptography")),
         ("shared_models.logs", ("torch", "onnx", "onnxruntime", "grpc")),
         ("simulator", ("torch", "onnx", "cloud_server")),
     ],
@@ -57,6 +57,15 @@ def test_settings_of_methods_resolve_without_torch() -> None:
     code = (
         "import sys; from shared_models.catalog import resolve; resolve('duet', 9, 'din', {});"
         "assert 'torch' not in sys.modules"
+    )
+
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=60)
+
+
+def test_a_host_of_clouds_holds_nothing_of_what_they_need() -> None:
+    code = (
+        "import sys; import cloud_server.cli, cloud_server.host;"
+        "assert not {'torch', 'onnxruntime', 'polars'} & set(sys.modules)"
     )
 
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=60)

@@ -73,3 +73,13 @@ def test_each_moment_comes_once_an_epoch_in_an_order_of_chance(
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
     assert sorted(first.tolist()) == sorted(other.tolist())
+
+
+@pytest.mark.parametrize("limit", [7, 10_000])
+def test_an_epoch_holds_each_moment_as_often_as_asked_for_and_no_more_than_the_most(
+    dataset: Dataset, log: PreparedLog, limit: int
+) -> None:
+    batches = dataset.sessions(np.random.default_rng(0), 16, AHEAD, passes=3, most=limit)
+
+    held = sum(len(batch.history_BH) for batch in batches)
+    assert held == min(limit, 3 * len(Inside.of(log).now_R))

@@ -162,19 +162,6 @@ async def test_health_is_serving_and_reflection_names_the_service(cloud: Cloud) 
     assert "protos.v1.Collaboration" in names
 
 
-async def test_a_message_beyond_the_limit_ends_the_call(
-    open_cloud: OpenCloud, bundle: Bundle
-) -> None:
-    async with open_cloud(message_bytes=2000) as cloud:
-        device = cloud.device()
-        await device.hello(bundle)
-
-        with pytest.raises(aio.AioRpcError) as refused:
-            await device.ask(refresh=Refresh(items=range(3000)))
-
-    assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-
-
 @pytest.mark.usefixtures("load_tiny")
 async def test_a_cloud_that_stops_answers_what_it_has_taken(
     root: Path, bundle: Bundle, method: TinyMethod

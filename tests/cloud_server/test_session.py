@@ -247,6 +247,36 @@ async def test_uploads_are_stored_once_and_known_to_the_next_session(
     assert welcome.welcome.events_stored == 3
 
 
+async def test_what_a_former_life_of_a_device_still_brings_takes_no_numbers_from_the_next_one(
+    cloud: Cloud, bundle: Bundle
+) -> None:
+    former, present = cloud.device(), cloud.device()
+    await former.hello(bundle)
+    await former.ask(upload=Upload(first=0, items=[1], times=[1.0]))
+    assert (await present.hello(bundle)).welcome.events_stored == 1
+
+    late = await former.ask(upload=Upload(first=1, items=[2, 3], times=[2.0, 3.0]))
+    own = await present.ask(upload=Upload(first=1, items=[7, 8], times=[4.0, 5.0]))
+
+    assert late.fault.code == "bad-ask"
+    assert "newer session" in late.fault.message
+    assert own.stored.events_stored == 3
+    assert (await cloud.device().hello(bundle)).welcome.events_stored == 3
+
+
+async def test_a_session_that_ends_leaves_the_turn_to_the_one_that_is_open(
+    cloud: Cloud, bundle: Bundle
+) -> None:
+    former, present = cloud.device(), cloud.device()
+    await former.hello(bundle)
+    await present.hello(bundle)
+    await former.leave()
+
+    answer = await present.ask(upload=Upload(first=0, items=[7], times=[4.0]))
+
+    assert answer.stored.events_stored == 1
+
+
 async def test_uploads_need_the_manifest_s_leave(open_cloud: OpenCloud, root: Path) -> None:
     private = release(root, make_bundle(uploads=False))
     async with open_cloud() as cloud:

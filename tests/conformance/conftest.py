@@ -1,9 +1,10 @@
 """Every method that ranks, and the ablations that are named, over every trunk; built once."""
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
+import onnxruntime
 import pytest
 import torch
 from torch import nn
@@ -13,9 +14,10 @@ from shared_models.contract.bundle import Bundle
 from shared_models.contract.features import FieldSpec, LogFields
 from shared_models.contract.manifest import Task
 from shared_models.export import compile_bundle
+from shared_models.layers.embedding import settle
 from shared_models.method import Batch, Facts, Learns, Method, Personalizes, RanksInCloud
 
-ITEMS, VALUES, MOST, OTHERS, THEIRS, GROUPS = 50, 6, 2, 3, 12, 5
+ITEMS, VALUES, MOST, OTHERS, THEIRS, GROUPS, TOLD = 50, 6, 2, 3, 12, 5, 7
 FIELDS = LogFields(FieldSpec(values=VALUES, most=MOST), FieldSpec(values=VALUES, most=MOST))
 ABLATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "cigar-wo-pn": ("cigar", {"prototypes": False}),
@@ -27,7 +29,10 @@ LEARNERS: dict[str, tuple[str, dict[str, Any]]] = {
     "pinrec-device": ("pinrec", {"plugins": "device"}),
 }
 """Settings under which a method's devices train, where they do not by default."""
-NAMES = (*method_names(Task.RANKING), *ABLATIONS, *LEARNERS)
+LEANING = {f"{name}-graph": name for name in ("base", "duet", "mcrec")}
+"""Methods over a trunk whose items lean on a graph in training: the plain one, one that sends the
+trunk's weights, and one that reads its table of items by itself."""
+NAMES = (*method_names(Task.RANKING), *ABLATIONS, *LEARNERS, *LEANING)
 TRUNKS = ("sasrec", "gru4rec", "din", "pool")
 FEW = ("gru4rec", "pool")
 
@@ -40,17 +45,26 @@ class Case:
     model: nn.Module
     bundle: Bundle
 
+    @cached_property
+    def scorer(self) -> onnxruntime.InferenceSession:
+        """The device's graph, loaded once."""
+        return onnxruntime.InferenceSession(
+            self.bundle.graph("scorer"), providers=["CPUExecutionProvider"]
+        )
+
 
 def make_method(name: str, trunk: str) -> Method:
-    method, settings = {**ABLATIONS, **LEARNERS}.get(name, (name, {}))
-    return load_method(method, resolve(method, ITEMS, trunk, {method: settings}, FIELDS))
+    method, settings = {**ABLATIONS, **LEARNERS}.get(name, (LEANING.get(name, name), {}))
+    own = {method: settings, "trunk": {"features": "graph"} if name in LEANING else {}}
+    return load_method(method, resolve(method, ITEMS, trunk, own, FIELDS))
 
 
 def facts() -> Facts:
     rng = torch.Generator().manual_seed(1)
     values_VM = torch.randint(0, VALUES + 1, (ITEMS + 1, MOST), generator=rng)
-    values_VM[0] = 0
-    return Facts(torch.full((ITEMS + 1,), 1 / ITEMS), values_VM)
+    told_VF = torch.randn(ITEMS + 1, TOLD, generator=rng)
+    values_VM[0] = told_VF[0] = 0
+    return Facts(torch.full((ITEMS + 1,), 1 / ITEMS), values_VM, told_VF)
 
 
 def build(method: Method, seed: int = 0) -> nn.Module:
@@ -105,12 +119,14 @@ def make_case(name: str, trunk: str) -> Case:
     method = make_method(name, trunk)
     model = build(method)
     train_steps(method, model, 20)
+    settle(model)
     return Case(method, model, compile_bundle(method, model, log_hash="none"))
 
 
 def cases_of(capability: type) -> list[tuple[str, str]]:
     """Methods over every trunk, ablations over one of each kind."""
-    cases = [(m, t) for m in NAMES for t in (FEW if m in ABLATIONS else TRUNKS)]
+    few = {*ABLATIONS, *LEANING}
+    cases = [(m, t) for m in NAMES for t in (FEW if m in few else TRUNKS)]
     return [case for case in cases if isinstance(make_method(*case), capability)]
 
 

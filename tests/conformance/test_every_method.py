@@ -35,15 +35,12 @@ def rank_on_device(
     profile: np.ndarray | None = None,
     prior: np.ndarray | None = None,
 ) -> np.ndarray:
-    session = onnxruntime.InferenceSession(
-        case.bundle.graph("scorer"), providers=["CPUExecutionProvider"]
-    )
     feeds = {"event_ids": events, "candidate_ids": candidates, **case.bundle.defaults, **slots}
     if case.bundle.manifest.features.profile:
         feeds[PROFILE] = np.zeros((1, MOST), np.int64) if profile is None else profile
     if case.bundle.manifest.features.prior:
         feeds[PRIOR] = np.zeros(candidates.shape, np.float32) if prior is None else prior
-    return session.run(["scores"], feeds)[0]
+    return case.scorer.run(["scores"], feeds)[0]
 
 
 def own_scores(case: Case, lists: list[list[int]], batch: Batch, prior: np.ndarray) -> np.ndarray:

@@ -17,14 +17,8 @@ from protos.v1.collaboration_pb2_grpc import (
     CollaborationServicer,
     add_CollaborationServicer_to_server,
 )
-from shared_models.contract.bundle import (
-    DEFAULTS,
-    TEST_VECTOR,
-    Bundle,
-    arrays_to_bytes,
-    pack,
-    unpack,
-)
+from shared_models.contract.arrays import arrays_to_bytes
+from shared_models.contract.bundle import DEFAULTS, TEST_VECTOR, Bundle, pack, unpack
 from shared_models.contract.errors import CloudUnavailable
 from shared_models.contract.events import EventBatch
 from shared_models.contract.features import PRIOR, FeatureSpec

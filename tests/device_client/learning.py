@@ -7,7 +7,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from shared_models.contract.bundle import LEARNING_VECTOR, Bundle, arrays_to_bytes
+from shared_models.contract.arrays import arrays_to_bytes
+from shared_models.contract.bundle import LEARNING_VECTOR, Bundle
 from shared_models.contract.tensors import Float32Array, TensorSpec
 from tests.device_client.fakes import SLOT, WIDTH, _table, build_bundle
 

@@ -3,7 +3,8 @@
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
-from shared_models.contract.bundle import TEST_VECTOR, Bundle, arrays_to_bytes
+from shared_models.contract.arrays import arrays_to_bytes
+from shared_models.contract.bundle import TEST_VECTOR, Bundle
 from shared_models.contract.nodes import NODE_INPUTS, NodeGraph
 
 FEATURES, CLASSES = 3, 2

@@ -70,6 +70,17 @@ async def test_json_lines_are_answered_by_json_lines(bundle: Bundle, tmp_path: P
     assert (ranking["bundle"], ranking["decision"]) == (bundle.id, "refresh")
 
 
+async def test_the_log_goes_to_standard_error_as_json_where_that_is_asked_for(
+    bundle: Bundle, tmp_path: Path
+) -> None:
+    code, out, err = await run(bundle, tmp_path, '{"user": 1, "rank": [3]}\n', "--log", "json")
+
+    assert code == 0, err
+    assert len(out.splitlines()) == 1
+    events = [json.loads(line)["event"] for line in err.splitlines()]
+    assert "ready" in events
+
+
 @pytest.mark.parametrize(
     ("line", "words"),
     [

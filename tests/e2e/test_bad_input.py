@@ -12,7 +12,7 @@ import pytest
 from shared_models.contract.bundle import BundleStore
 from tests.e2e.conftest import command
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 Case = Callable[[Path], list[str]]
 
 

@@ -12,7 +12,7 @@ from shared_models.logs.graphs.write import write_graph
 from tests.cloud_server.graphs.conftest import clustered
 from tests.e2e.conftest import command
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(600)]
 SMALL = ("graph.devices=5", "graph.strengths=[0,1]", "graph.steps=2", "train.epochs=20")
 QUICK = ("ggcn.scale=none", "ggcn.dropout=0.1")
 Play = Callable[..., dict[str, Any]]

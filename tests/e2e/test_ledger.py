@@ -34,7 +34,7 @@ from simulator.wire import (
 from tests.counting_proxy import CountingProxy, Counts
 from tests.device_client import fakes
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(600)]
 ITEMS, WIDTH, UPLINK = 1000, 28, 600
 """Ids of two bytes: an ask has 1.2 KB; a slot of 28 x 28 half floats has 1.6 KB."""
 USERS, MOMENTS = 30, 2400
@@ -110,7 +110,7 @@ async def counted(folder: Path, bundle: Bundle, *, processes: int, in_flight: in
         accounts = await replay.play(links)
         counts = {name: Counts(each.up, each.down) for name, each in proxy.counts.items()}
         for link in links:
-            link.leave()
+            await link.leave()
     account = await asyncio.to_thread(read_cloud, ledger)
     assert account is not None
     return Counted(replay.tally, accounts, counts, account, in_flight)

@@ -9,27 +9,9 @@ import pytest
 
 from simulator.metrics_model import Metrics
 from tests.e2e.conftest import COMPARED, command
+from tests.runs import comparable, found, payload
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(600)]
-
-
-def found(out: Path, name: str = "metrics.json") -> dict[str, Any]:
-    return dict(json.loads((out / name).read_text()))
-
-
-def comparable(metrics: dict[str, Any]) -> dict[str, Any]:
-    """What must not depend on the number of processes or on how fast they were."""
-    methods = {
-        name: {k: v for k, v in about.items() if k not in ("latency_ms", "modelled_ms")}
-        for name, about in metrics["methods"].items()
-    }
-    return {**metrics, "methods": methods, "measured": None}
-
-
-def payload(out: Path) -> pl.DataFrame:
-    return pl.read_parquet(out / "ledger.parquet").filter(
-        ~pl.col("purpose").is_in(["bundle", "control"])
-    )
 
 
 def test_four_devices_and_a_cloud_run_and_only_the_cloud_has_torch(compared: Path) -> None:

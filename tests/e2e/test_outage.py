@@ -60,7 +60,7 @@ async def replay_with_outage(folder: Path) -> tuple[Tally, list[Account], Path]:
         await serve(clouds, trained.bundles, journal, address)
         accounts = await playing
         for link in links:
-            link.leave()
+            await link.leave()
     return replay.tally, accounts, journal
 
 

@@ -9,7 +9,7 @@ from simulator.progress import Display
 from simulator.published import measure as module
 from simulator.published.bands import CHECKS, RECIPE
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 @pytest.fixture

@@ -130,7 +130,12 @@ class FakeDevices:
                 self.seen[moment.user].extend(moment.outcome)
             else:
                 reports.append(Report(rankings=self._ranking(moment)))
-        return [*reports, Report(round_done=RoundDone(round=part.number, bytes_up=part.number))]
+        return [*reports, Report(round_done=self._round_done(part.number))]
+
+    def _round_done(self, number: int) -> RoundDone:
+        """A byte goes up each round."""
+        spent = [Traffic(purpose="refresh", bytes_up=number)]
+        return RoundDone(round=number, bytes_up=number, purposes=spent)
 
     def _ranking(self, moment: Moment) -> Rankings:
         history = self.seen[moment.user]

@@ -25,12 +25,12 @@ import asyncio, pathlib, sys
 from simulator import cli
 from simulator.fleet import Fleet
 
-async def patient(plan, display):
+async def patient(plan, display, metrics):
     async with Fleet(pathlib.Path(sys.argv[-1])) as fleet:
         fleet.start("sleeper", "sleeper")
         await fleet.while_alive(asyncio.sleep(60))
 
-cli.plan, cli.perform = (lambda scenario: None), patient
+cli.plan, cli.perform = (lambda scenario, sites: None), patient
 sys.argv = ["concerto", "run", "--out", sys.argv[-1]]
 cli.main()
 """

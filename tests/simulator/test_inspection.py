@@ -9,13 +9,8 @@ import pytest
 from onnx import TensorProto, helper
 from rich.console import Console
 
-from shared_models.contract.bundle import (
-    DEFAULTS,
-    TEST_VECTOR,
-    Bundle,
-    BundleStore,
-    arrays_to_bytes,
-)
+from shared_models.contract.arrays import arrays_to_bytes
+from shared_models.contract.bundle import DEFAULTS, TEST_VECTOR, Bundle, BundleStore
 from shared_models.contract.errors import BundleCorrupt, BundleRefused, PathMissing
 from shared_models.contract.manifest import RefreshRule, UplinkSpec
 from simulator.inspection import inspect_bundle, open_bundles, rule, uplink

@@ -16,8 +16,8 @@ from simulator.framing import EXCHANGE_AMONG_OTHERS
 from simulator.replay import Replay
 from simulator.results import Results
 from simulator.rounds import Rules
+from simulator.runs import Run
 from simulator.scenario import Scenario
-from simulator.stage import Run
 from simulator.summary import _pairs, table
 from simulator.wire import CloudAccount
 from tests.simulator.conftest import MOMENTS, USERS, FakeDevices, make_bundle, make_moments

@@ -289,6 +289,21 @@ async def test_the_process_says_where_it_listens_and_leaves_its_counts(tmp_path:
     assert [path.name for path in tmp_path.iterdir()] == ["counts.json"]
 
 
+async def test_the_command_ends_when_nobody_listens_any_more_where_it_looks() -> None:
+    server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
+    host, port = server.sockets[0].getsockname()
+    command = ["shape", "--link", "none", "--to", "127.0.0.1:1", "--while", f"{host}:{port}"]
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "simulator.cli", *command, stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    assert (await process.stdout.readline()).startswith(b"listening on ")
+
+    server.close()
+
+    assert await asyncio.wait_for(process.wait(), 30) == 0
+
+
 async def test_pieces_that_follow_each_other_within_a_round_trip_are_equally_late() -> None:
     loop = asyncio.get_running_loop()
     lane = Lane(plain(rtt_s=0.1, jitter_s=10.0), Way.UP, loop.time(), np.random.default_rng(0))
@@ -298,3 +313,46 @@ async def test_pieces_that_follow_each_other_within_a_round_trip_are_equally_lat
 
     arrivals = [lane._pieces.get_nowait()[0] for _ in range(5)]
     assert max(arrivals) - min(arrivals) < 0.05
+
+
+async def test_nothing_arrives_over_a_link_that_is_cut_and_everything_once_it_is_mended() -> None:
+    async with through(NONE) as proxy:
+        reader, writer = await dial(proxy.address)
+        writer.write(b"before")
+        assert await reader.readexactly(6) == b"before"
+        proxy.cut()
+        writer.write(b"within")
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(reader.readexactly(1), 0.2)
+
+        proxy.mend()
+
+        assert await reader.readexactly(6) == b"within"
+        writer.close()
+
+
+async def test_whoever_dials_over_a_cut_link_is_served_once_it_is_mended() -> None:
+    async with through(NONE) as proxy:
+        proxy.cut()
+        reader, writer = await dial(proxy.address)
+        writer.write(b"hello")
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(reader.readexactly(1), 0.2)
+
+        proxy.mend()
+
+        assert await reader.readexactly(5) == b"hello"
+        writer.close()
+
+
+async def test_a_link_that_changes_changes_for_connections_that_are_open() -> None:
+    async with through(NONE) as proxy:
+        reader, writer = await dial(proxy.address)
+        proxy.change(plain(rtt_s=0.4))
+        start = time.monotonic()
+        writer.write(b"slowly")
+
+        assert await reader.readexactly(6) == b"slowly"
+
+        assert time.monotonic() - start >= 0.4 - 0.01
+        writer.close()

@@ -11,8 +11,9 @@ from simulator import stage as stage_module
 from simulator.cache import Resolved, Trained
 from simulator.replay import Replay
 from simulator.rounds import Rules
+from simulator.runs import Run
 from simulator.scenario import Scenario
-from simulator.stage import Run, open_stage
+from simulator.stage import open_stage
 from tests.simulator.conftest import MOMENTS, USERS, make_bundle, make_moments
 
 CLOUD = """

@@ -14,12 +14,12 @@ import polars as pl
 from shared_models.contract.errors import BadSetting, TooSmall
 from shared_models.contract.nodes import NodeGraph
 from shared_models.contract.tensors import Float32Array, Int64Array
+from shared_models.logs.fields import item_fields
 from shared_models.logs.graphs.labelled import LabelledGraph
 from shared_models.logs.prepared import PreparedLog, taken
 
 _SEPARATORS: Final = r"[\s|,;]+"
 _BUCKETS: Final = 64
-_SHARES: Final = (0.7, 0.1, 0.2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,26 +30,31 @@ class Joining:
         within: events of one user from one item to the other, at most.
         most: strongest neighbours that each item names; it may be named by more.
         seed: of the cut into training, validation and test nodes.
+        shares: of these three among the nodes.
     """
 
     within: int = 5
     most: int = 20
     seed: int = 0
+    shares: tuple[float, float, float] = (0.7, 0.1, 0.2)
 
 
-def graph_of_items(log: PreparedLog, labels: str, how: Joining) -> LabelledGraph:
+def graph_of_items(log: PreparedLog, labels: str | None, how: Joining) -> LabelledGraph:
     """Items as nodes, with the words of a column as classes; one item may have several.
+
+    Without a column the classes are all values of all features, as models read them
+    (`shared_models.logs.fields`).
 
     A node's features say who took it, by ``user % 64``, a random projection of its takers.
     Two items are the more alike, the larger ``pairs / sqrt(events of one x events of the other)``.
 
     Args:
         log: whose items.
-        labels: a column of its items.
+        labels: a column of its items; None: all that models read.
         how: which of them are joined, and the cut.
 
     Raises:
-        BadSetting: there is no such column, or it says nothing.
+        BadSetting: there is no such column, or it says nothing; or items have no features.
         TooSmall: no two items are ever taken near each other.
     """
     table = log.item_table.sort("item")
@@ -57,14 +62,14 @@ def graph_of_items(log: PreparedLog, labels: str, how: Joining) -> LabelledGraph
     pairs_2P = _strongest(_together(events, how.within), events, log.items, how.most)
     if not pairs_2P.shape[1]:
         raise TooSmall(f"{log.manifest.name}: no item is taken near another one")
-    labels_VC = _classes(table, labels)
+    labels_VC = _values(log) if labels is None else _classes(table, labels)
     return LabelledGraph(
-        f"{log.manifest.name} items by {labels}",
+        f"{log.manifest.name} items by {labels or 'features'}",
         table["raw"].to_list(),
         NodeGraph.whole(_takers(events, log.items), pairs_2P),
         labels_VC,
         labels_VC.sum(1) > 0,
-        np.random.default_rng(how.seed).choice(3, log.items, p=_SHARES).astype(np.int8),
+        np.random.default_rng(how.seed).choice(3, log.items, p=how.shares).astype(np.int8),
         multi_label=bool((labels_VC.sum(1) > 1).any()),
     )
 
@@ -129,3 +134,13 @@ def _classes(table: pl.DataFrame, column: str) -> Float32Array:
             if word:
                 labels_VC[row, place[word]] = 1
     return labels_VC
+
+
+def _values(log: PreparedLog) -> Float32Array:
+    """1 for each value of an item's features, float32 (V, C)."""
+    fields = item_fields(log)
+    if fields is None:
+        raise BadSetting("labels", f"the items of {log.manifest.name} have no features")
+    labels_VC = np.zeros((log.items, fields.spec.values + 1), np.float32)
+    np.put_along_axis(labels_VC, fields.ids[1:], 1, axis=1)
+    return labels_VC[:, 1:]

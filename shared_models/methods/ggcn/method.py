@@ -52,6 +52,10 @@ class Ggcn:
         logits_NC: Tensor = _network(model).networks.device(batch.features_NF, batch.spread)
         return logits_NC
 
+    def represent(self, model: nn.Module, batch: NodeBatch) -> Tensor:
+        """The last hidden state (N, D) of the cloud's network."""
+        return _network(model).cloud.represent(batch.features_NF, batch.spread)
+
     def export(self, model: nn.Module) -> nn.Module:
         """The network that devices run."""
         return DeviceClassifier(_network(model).networks.device)

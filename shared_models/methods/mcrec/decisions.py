@@ -16,15 +16,17 @@ in a session is little. Age and drawn items come from the generator alone.
 # Shapes: B rows, H history, G events in the uplink, K exposures, N drawn items, C = 1 + N of an
 # exposure, M mechanisms.
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from shared_models.layers.sequence import cut_windows
 from shared_models.method import Batch
 from shared_models.methods.mcrec.config import Config
 from shared_models.methods.mcrec.network import REFRESH, McrecNetwork
+
+_ROWS: Final = 16
 
 
 class Decisions(NamedTuple):
@@ -63,7 +65,7 @@ def decisions(
             cut_windows(batch.history_BH, config.cloud_window, left_B + back) for back in (0, age_B)
         )
         kept_BKC, fresh_BKC = (
-            network.cloud(window_BG, candidates_BKC.flatten(1)).view_as(candidates_BKC)
+            _scored(network.cloud, window_BG, candidates_BKC.flatten(1)).view_as(candidates_BKC)
             for window_BG in (then_BG, now_BG)
         )
         own_BKC = torch.stack(
@@ -79,6 +81,13 @@ def decisions(
         )
     outcomes = [_outcome(scores, shown_BK) for scores in (kept_BKC, fresh_BKC, own_BKC)]
     return Decisions(now_BG, then_BG, torch.stack(outcomes, dim=-1))
+
+
+def _scored(ranker: nn.Module, windows_BG: Tensor, candidates_BC: Tensor) -> Tensor:
+    """Logits (B, C): on a processor few rows at once, so that all between layers fits its cache."""
+    rows = _ROWS if windows_BG.device.type == "cpu" else len(windows_BG)
+    parts = zip(torch.split(windows_BG, rows), torch.split(candidates_BC, rows), strict=True)
+    return torch.cat([ranker(*part) for part in parts])
 
 
 def labels(outcomes_BM: Tensor, cost: float, temperature: float = 0.0) -> Tensor:

@@ -28,6 +28,8 @@ from shared_models.methods.mcrec.network import (
 )
 
 _PASSES: Final = 4
+_MOMENTS: Final = 24_000
+"""In an epoch: of a small log each one several times, of a large one another part each time."""
 Loss = Callable[[nn.Module, Batch, torch.Generator], Tensor]
 
 
@@ -107,6 +109,7 @@ class Mcrec:
             rows="sessions",
             ahead=self.config.horizon,
             passes=_PASSES,
+            most=_MOMENTS,
         )
 
     def _cloud_loss(self, model: nn.Module, batch: Batch, rng: torch.Generator) -> Tensor:
@@ -147,7 +150,7 @@ class Mcrec:
     def _told(self, network: McrecNetwork, batch: Batch) -> Tensor:
         """What is chosen for histories alone, before there is a list: (B, M)."""
         now_BG = cut_windows(batch.history_BH, self.config.cloud_window)
-        items_VD = network.device.residual.trunk.items.vectors.weight
+        items_VD = network.device.residual.trunk.items.table
         logits_BM: Tensor = network.controller(items_VD, now_BG, torch.zeros_like(now_BG))
         return logits_BM
 

@@ -169,7 +169,7 @@ class McrecNetwork(nn.Module):
 
     def expected(self, event_ids_BG: Tensor, listed_ids_BG: Tensor) -> Tensor:
         """What the learner expects of each mechanism (B, M), from the cloud's vectors of items."""
-        items_VD = self.cloud.trunk.items.vectors.weight.detach()
+        items_VD = self.cloud.trunk.items.table.detach()
         seen_BF, _ = self.seen(items_VD, event_ids_BG, listed_ids_BG)
         expected_BM: Tensor = self.learner(seen_BF)
         return expected_BM
@@ -182,7 +182,7 @@ class McrecNetwork(nn.Module):
     @property
     def device_items(self) -> Tensor:
         """The device ranker's vectors of items (V + 1, D), as they are."""
-        return self.device.residual.trunk.items.vectors.weight.detach()
+        return self.device.residual.trunk.items.table.detach()
 
 
 def sizes(network: McrecNetwork) -> Mapping[str, int]:

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from protos.v1.collaboration_pb2 import Contribute, Contributed, GroupRequest, Outcome, Overlay
-from shared_models.contract.bundle import DEFAULTS, Bundle, arrays_to_bytes
+from shared_models.contract.arrays import arrays_to_bytes
+from shared_models.contract.bundle import DEFAULTS, Bundle
 from shared_models.contract.federation import Contribution, contribution_to_proto
 from shared_models.contract.manifest import FederationSpec, LearningSpec
 from shared_models.contract.tensors import Float32Array, tensor_from_proto

@@ -6,12 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from shared_models.contract.arrays import arrays_from_bytes, arrays_to_bytes
 from shared_models.contract.bundle import (
     TEST_VECTOR,
     Bundle,
     BundleStore,
-    arrays_from_bytes,
-    arrays_to_bytes,
     pack,
     read_bundle,
     unpack,

@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 from shared_models.config import TrunkConfig
-from shared_models.contract.features import FeatureSpec
+from shared_models.contract.features import FeatureSpec, FieldSpec
 from shared_models.layers.attention import AttentionBlock, causal
-from shared_models.layers.embedding import ItemEmbedding
+from shared_models.layers.embedding import ItemEmbedding, settle
 from shared_models.layers.groups import by_group
 from shared_models.layers.hypernetwork import CodeEncoder, WeightWriter
 from shared_models.layers.mlp import MLP, SlottedMLP, slotted_mlp
@@ -79,6 +79,51 @@ def test_the_padding_row_is_zero_and_stays_zero_in_training() -> None:
     assert items.vectors.weight[0].abs().sum() == 0
     assert items.vectors.weight.grad is not None
     assert items.vectors.weight.grad[0].abs().sum() == 0
+
+
+def leaning(dropout: float = 0.0) -> ItemEmbedding:
+    torch.manual_seed(0)
+    items = ItemEmbedding(5, 4, scale=0.1, dropout=dropout)
+    told_VF = torch.randn(6, 3)
+    told_VF[0] = 0
+    items.lean_on(told_VF)
+    return items
+
+
+def test_an_item_that_leans_is_its_own_vector_and_a_projection_that_all_share() -> None:
+    items, ids = leaning(), torch.tensor([[0, 1], [5, 5]])
+    assert items.project is not None
+
+    vectors = items(ids)
+
+    expected = items.vectors(ids) + items.told_VF[ids] @ items.project.weight.T
+    assert torch.allclose(vectors, expected)
+    assert torch.allclose(items.table[ids], vectors)
+    assert vectors[0, 0].abs().sum() == 0
+
+
+def test_what_was_told_is_not_trained_and_its_projection_is() -> None:
+    items = leaning()
+    assert items.project is not None
+
+    items(torch.tensor([1, 2])).sum().backward()
+
+    assert items.project.weight.grad is not None
+    assert items.project.weight.grad.abs().sum() > 0
+    assert not items.told_VF.requires_grad
+
+
+def test_settled_items_are_the_same_vectors_in_a_plain_table() -> None:
+    items, ids = leaning().eval(), torch.arange(6)
+    before = items(ids).detach()
+
+    settle(nn.Sequential(items))
+
+    assert torch.allclose(items(ids), before)
+    plain = ItemEmbedding(5, 4, scale=0.1, dropout=0.0)
+    assert {n: v.shape for n, v in items.state_dict().items()} == {
+        n: v.shape for n, v in plain.state_dict().items()
+    }
 
 
 def test_a_popular_item_starts_with_a_larger_bias() -> None:
@@ -176,10 +221,13 @@ SEQUENTIAL = [
 ]
 
 
-def sequence_trunk(config: TrunkConfig) -> SequenceTrunk:
+def sequence_trunk(config: TrunkConfig, fields: FieldSpec | None = None) -> SequenceTrunk:
     torch.manual_seed(0)
-    trunk = TRUNKS[config.name](config, FeatureSpec(items=20, window=6), 0).eval()
+    features = FeatureSpec(items=20, window=6, item_fields=fields)
+    trunk = TRUNKS[config.name](config, features, 0).eval()
     assert isinstance(trunk, SequenceTrunk)
+    if fields is not None:
+        trunk.items.know(torch.randint(1, 1 + fields.values, (21, fields.most)))
     return trunk
 
 
@@ -208,9 +256,12 @@ def test_the_state_at_each_position_is_that_of_the_window_that_ends_there(
         assert torch.allclose(state, trunk.encode(prefix)[0], atol=1e-6)
 
 
+@pytest.mark.parametrize("fields", [None, FieldSpec(values=5, most=2)], ids=["items", "fields"])
 @pytest.mark.parametrize("config", SEQUENTIAL, ids=lambda config: config.name)
-def test_the_catalogue_is_scored_as_its_items_are(config: TrunkConfig) -> None:
-    trunk, window = sequence_trunk(config), torch.tensor([[3, 4, 5, 0], [1, 0, 0, 0]])
+def test_the_catalogue_is_scored_as_its_items_are(
+    config: TrunkConfig, fields: FieldSpec | None
+) -> None:
+    trunk, window = sequence_trunk(config, fields), torch.tensor([[3, 4, 5, 0], [1, 0, 0, 0]])
     head = SlottedMLP(trunk.head_sizes).slots
 
     scores = trunk.score_catalogue(trunk.encode(window), head)

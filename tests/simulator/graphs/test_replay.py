@@ -20,7 +20,7 @@ from simulator.graphs.replay import GraphReplay
 from simulator.graphs.results import GraphResults
 from simulator.graphs.scenario import GraphScenario, Holdings, graph_scenario
 from simulator.graphs.summary import by_shift, by_step
-from simulator.stage import Run
+from simulator.runs import Run
 from tests.device_client.node_bundles import WEIGHTS, node_bundle
 from tests.simulator.graphs.conftest import FakeGraphDevices
 
