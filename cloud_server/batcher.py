@@ -197,8 +197,8 @@ def padded_rows(rows: NDArray[Number]) -> NDArray[Number]:
     """``rows`` (B, ...) with rows of `PAD` below, up to the next multiple of 8.
 
     Matrix products treat their last rows otherwise where the number of rows is no multiple of 4
-    (seen: the last bit of DIN's overlays). At multiples of 8 a row's result does not depend, to
-    the bit, on what shares its batch.
+    (seen: the last bit of DIN's overlays). At multiples of 8, and with what `shared_models` asks
+    of MKL, a row's result does not depend, to the bit, on what shares its batch.
     """
     missing = -len(rows) % _ROWS
     return np.pad(rows, ((0, missing), *[(0, 0)] * (rows.ndim - 1)), constant_values=PAD)
