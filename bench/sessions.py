@@ -39,7 +39,7 @@ from simulator.compose import compose
 from simulator.entries import slug
 
 ASKS = "ask-cloud"
-EVERY = (2, 3, 4, 5, 7, 10)
+EVERY = (2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 15)
 INFINITE = 1e9
 
 
