@@ -81,8 +81,8 @@ class _Int8Rows:
         rows = int(np.prod(shape[:-1], dtype=np.int64))
         scales = np.frombuffer(data, "<f4", count=rows)
         steps = np.frombuffer(data, np.int8, offset=4 * rows).reshape(rows, shape[-1])
-        # What a scale that is not finite makes of its row is the reader's to refuse.
-        with np.errstate(invalid="ignore"):
+        # What a scale that is huge or not finite makes of its row is the reader's to refuse.
+        with np.errstate(over="ignore", invalid="ignore"):
             numbers: Float32Array = (steps * scales[:, None]).astype(np.float32)
         return numbers.reshape(shape)
 

@@ -50,6 +50,13 @@ def test_bytes_that_do_not_fill_their_shape_are_a_bad_ask() -> None:
         tensor_from_proto(tensor)
 
 
+def test_a_scale_that_is_too_large_gives_infinities_and_no_warning() -> None:
+    tensor = tensor_to_proto("x", np.array([[1, 100]], np.float32), Codec.I8ROW)
+    tensor.data = np.float32(3e38).tobytes() + tensor.data[4:]
+
+    assert np.isinf(tensor_from_proto(tensor)[0, 1])
+
+
 def test_an_unknown_codec_is_a_bad_ask() -> None:
     tensor = tensor_to_proto("x", np.ones(2, np.float32), Codec.F32)
     tensor.codec = 77  # type: ignore[assignment]
