@@ -38,6 +38,8 @@ pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(600)]
 ITEMS, WIDTH, UPLINK = 1000, 28, 600
 """Ids of two bytes: an ask has 1.2 KB; a slot of 28 x 28 half floats has 1.6 KB."""
 USERS, MOMENTS = 30, 2400
+HOUSEKEEPING = 100
+"""Bytes of pings and window updates that gRPC may send once the kernel was asked; 43 were seen."""
 
 
 class BigSlots:
@@ -139,7 +141,8 @@ async def test_payload_and_predicted_framing_are_what_the_kernel_counts_within_a
         assert payload + connection[f"predicted_{way}"] == pytest.approx(kernel, rel=0.01)
         assert payload != pytest.approx(kernel, rel=0.01), "payload alone would pass"
     proxy = found.proxy[connection["local"]]
-    assert (proxy.up, proxy.down) == (connection["kernel_up"], connection["kernel_down"])
+    for count, way in ((proxy.up, "up"), (proxy.down, "down")):
+        assert 0 <= count - connection[f"kernel_{way}"] < HOUSEKEEPING
 
 
 async def test_devices_and_cloud_count_the_same_payload_for_each_user_purpose_and_ask(
