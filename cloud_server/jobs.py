@@ -28,6 +28,7 @@ from shared_models.catalog import load_method
 from shared_models.config import MethodConfig
 from shared_models.contract.bundle import Bundle, BundleStore
 from shared_models.contract.errors import BadSetting, PathMissing
+from shared_models.contract.processes import release_freed_memory
 from shared_models.export import compile_bundle
 from shared_models.logs.prepared import PreparedLog
 
@@ -127,6 +128,7 @@ def release(trained: Trained, log: PreparedLog, bundles: Path) -> Bundle:
     calibrate = partial(
         calibrated, log=log, uplink=uplink.items if uplink else 0, by_session=by_session
     )
+    release_freed_memory()  # a training's: compiling takes as much again
     bundle = compile_bundle(trained.method, trained.model, trained.log_hash, calibrate)
     store = BundleStore(bundles)
     store.add(bundle)

@@ -37,6 +37,11 @@ class Memory(dict[str, int]):
             held = resident(docker("exec", container, "sh", "-c", STAT))
             self[service] = max(self.get(service, 0), held)
 
+    def must_fit(self) -> None:
+        print(f"most resident memory, MB: { {name: size / MB for name, size in self.items()} }")
+        for service, most in LARGEST.items():
+            assert self[service] <= most * MB
+
 
 def resident(stat: str) -> int:
     """Bytes, by a control group's own statistics."""
@@ -103,15 +108,13 @@ def test_the_demo_comes_up_and_gives_the_figures_of_a_run_without_containers(
     with watched() as memory:
         done = engine.up("--scale", "device=4")
 
-    print(f"most resident memory, MB: { {name: size / MB for name, size in memory.items()} }")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    memory.must_fit()
     assert "duet" in (RUNS / "demo" / "report.html").read_text()
     here = without("demo.yaml", tmp_path / "demo")
     assert comparable(found(RUNS / "demo")) == comparable(found(here))
     assert payload(RUNS / "demo").equals(payload(here))
     assert len(found(RUNS / "demo", "environment.json")["devices"]) == 4
-    for service, most in LARGEST.items():
-        assert memory[service] <= most * MB
 
 
 def test_five_methods_across_containers_give_the_figures_of_a_run_without(
@@ -120,9 +123,13 @@ def test_five_methods_across_containers_give_the_figures_of_a_run_without(
     out = RUNS / "methods"
     shutil.rmtree(out, ignore_errors=True)
 
-    done = engine.up(CONCERTO="run --scenario work/methods.yaml --out runs/methods", DEVICES="2")
+    with watched() as memory:
+        done = engine.up(
+            CONCERTO="run --scenario work/methods.yaml --out runs/methods", DEVICES="2"
+        )
 
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    memory.must_fit()
     here = without("methods.yaml", tmp_path / "methods")
     assert comparable(found(out)) == comparable(found(here))
     assert payload(out).equals(payload(here))
