@@ -14,6 +14,7 @@ import resource
 import subprocess
 import sys
 import time
+from math import ceil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
@@ -40,9 +41,12 @@ def main() -> None:
     if given.target:
         fuzz(given.target, given.inputs, given.findings, given.seed)
         return
-    share = -(-given.inputs // len(TARGETS))
-    broken = [name for name in TARGETS if not _survives(name, share, given.findings, given.seed)]
-    print(f"{share * len(TARGETS):,} inputs, {len(broken)} targets broken {' '.join(broken)}")
+    share = given.inputs / sum(target.share for target in TARGETS.values())
+    shares = {name: ceil(share * target.share) for name, target in TARGETS.items()}
+    broken = [
+        name for name in TARGETS if not _survives(name, shares[name], given.findings, given.seed)
+    ]
+    print(f"{sum(shares.values()):,} inputs, {len(broken)} targets broken {' '.join(broken)}")
     sys.exit(bool(broken))
 
 

@@ -41,10 +41,11 @@ _SCRATCH: Final = Path("/dev/shm") if Path("/dev/shm").is_dir() else None  # noq
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A parser, and inputs that it takes."""
+    """A parser, inputs that it takes, and the share of all mutated ones that it has time for."""
 
     parse: Parse
     seeds: Sequence[bytes]
+    share: float = 1
 
     def __call__(self, data: bytes) -> None:
         """Parse ``data``; being refused is fine."""
@@ -175,7 +176,10 @@ TARGETS: Final[Mapping[str, Target]] = {
     ),
     "scenario": Target(_file(".yaml", _scenario), [_SCENARIO, yaml.safe_dump({"a": 1}).encode()]),
     "csv": Target(_file(".csv", lambda path: read_file(path, Columns())), [_CSV]),
-    "parquet": Target(_file(".parquet", lambda path: read_file(path, Columns())), [_parquet()]),
+    # Each is read by a process of its own first.
+    "parquet": Target(
+        _file(".parquet", lambda path: read_file(path, Columns())), [_parquet()], 0.02
+    ),
     "trace": Target(_file(".csv", read_trace), [_TRACE]),
     "log": Target(_prepared, [b"{}"]),
     "criteo": Target(_file(".txt", lambda path: list(read_values(path))), [_CRITEO]),

@@ -15,6 +15,7 @@ from shared_models.contract.errors import (
     TooSmall,
     UnknownName,
 )
+from shared_models.logs import files
 from shared_models.logs.files import Columns, read_file
 from shared_models.logs.prepare import open_or_prepare
 
@@ -107,6 +108,17 @@ def test_binary_junk_is_refused(tmp_path: Path, name: str) -> None:
     path.write_bytes(b"\x00\xff\xfe\x80" + os.urandom(4000))
 
     with pytest.raises(BadLog):
+        read_file(path, OWN)
+
+
+def test_a_parquet_file_that_ends_the_process_that_reads_it_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "deadly.parquet"
+    path.touch()
+    monkeypatch.setattr(files, "_READS", "import os; os.abort()")
+
+    with pytest.raises(BadLog, match="damaged"):
         read_file(path, OWN)
 
 
