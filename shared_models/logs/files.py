@@ -75,13 +75,7 @@ def read_table(path: Path) -> pl.DataFrame:
         return pl.read_csv(path, infer_schema=False)
     except pl.exceptions.NoDataError as error:
         raise TooSmall(f"{path}: the file is empty") from error
-    # On some damaged Parquet files polars panics, which is no PolarsError.
-    except (
-        pl.exceptions.PolarsError,
-        pl.exceptions.PanicException,
-        UnicodeDecodeError,
-        OSError,
-    ) as error:
+    except (pl.exceptions.PolarsError, UnicodeDecodeError, OSError) as error:
         reason = str(error).splitlines()[0][:200]
         raise BadLog(f"{path}: neither a CSV with a header nor Parquet: {reason}") from error
 
@@ -89,11 +83,12 @@ def read_table(path: Path) -> pl.DataFrame:
 def _refuse_deadly(path: Path) -> None:
     """Read a Parquet file in a process of its own first.
 
-    On some damaged files polars asks for memory that no machine has, and that ends its process.
+    On some damaged files polars panics, and tells the user of its insides, or it asks for memory
+    that no machine has, which ends its process.
     """
     tried = subprocess.run([sys.executable, "-c", _READS, path], check=False, capture_output=True)
-    if tried.returncode < 0:
-        raise BadLog(f"{path}: the Parquet file is damaged: reading it ends a process")
+    if tried.returncode < 0 or b"PanicException" in tried.stderr:
+        raise BadLog(f"{path}: the Parquet file is damaged")
 
 
 def _seconds(path: Path, times: pl.Series, column: str) -> pl.Series:
