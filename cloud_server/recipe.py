@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFlo
 
 from shared_models.config import TrunkConfig
 
+Place = Literal["auto", "cpu", "cuda"]
+
 
 class TrainSettings(BaseModel):
     """How to train; one recipe serves every method, so that they can be compared."""
@@ -19,11 +21,11 @@ class TrainSettings(BaseModel):
     patience: PositiveInt = Field(3, description="Epochs without a better validation AUC.")
     rows: PositiveInt = Field(256, description="Positives, exposures or sequences in a batch.")
     negatives: PositiveInt = Field(4, description="Drawn for each positive, anew each epoch.")
-    learning_rate: PositiveFloat = 2e-3
-    weight_decay: NonNegativeFloat = 0.0
+    learning_rate: PositiveFloat = Field(2e-3, description="Of Adam.")
+    weight_decay: NonNegativeFloat = Field(0.0, description="Of Adam.")
     validation_rows: PositiveInt = Field(10_000, description="Most rows to validate on.")
-    validation_negatives: PositiveInt = 20
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    validation_negatives: PositiveInt = Field(20, description="Drawn for each row, once.")
+    device: Place = Field("auto", description="auto: a GPU where there is one.")
 
 
 class NodeTrainSettings(BaseModel):
@@ -36,9 +38,9 @@ class NodeTrainSettings(BaseModel):
         40, description="Epochs without a better validation micro-F1 or loss."
     )
     nodes: PositiveInt = Field(20_000, description="Most nodes of a batch, a part of the graph.")
-    learning_rate: PositiveFloat = 1e-2
-    weight_decay: NonNegativeFloat = 5e-4
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    learning_rate: PositiveFloat = Field(1e-2, description="Of Adam.")
+    weight_decay: NonNegativeFloat = Field(5e-4, description="Of Adam.")
+    device: Place = Field("auto", description="auto: a GPU where there is one.")
 
 
 _ROOT: Final = Path(__file__).parent.parent

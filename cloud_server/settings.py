@@ -1,11 +1,11 @@
 """What may be set about a serving cloud: by option, or in ``CONCERTO_CLOUD_...`` variables."""
 
 from pathlib import Path
-from typing import Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from cloud_server.recipe import Place
 from shared_models.contract.log_lines import LogFormat
 from shared_models.contract.tensors import Codec
 
@@ -42,7 +42,7 @@ class ServeSettings(BaseSettings):
         description="HOST:PORT that Prometheus may scrape, or PORT of this machine alone.",
     )
     log: LogFormat = Field(LogFormat.TEXT, description="Lines on standard error: text or json.")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where torch computes.")
+    device: Place = Field("auto", description="Where torch computes.")
     codec: Codec = Field(Codec.F16, description="How generated parameters travel.")
     largest_batch: PositiveInt = Field(64, description="Most asks in one forward pass or commit.")
     room: PositiveInt = Field(1024, description="Most asks that wait for one of these.")

@@ -1,9 +1,11 @@
 """How to train on rows that are no log, and what a process of such a training is told."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
+
+from cloud_server.recipe import Place
 
 
 class RowsTraining(BaseModel):
@@ -18,7 +20,7 @@ class RowsTraining(BaseModel):
     report_every: PositiveInt = Field(100, description="Steps between two reports (print-freq).")
     save_every: PositiveInt = Field(1000, description="Steps between two checkpoints.")
     patience_s: PositiveInt = Field(300, description="Seconds that a process waits for others.")
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Place = Field("auto", description="auto: a GPU where there is one.")
 
 
 class RowsJob(BaseModel):
