@@ -5,7 +5,7 @@ reports mean, is `simulator.replay`'s business.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from typing import Any, Final, Self
 
@@ -71,6 +71,11 @@ class DeviceLink:
         self._orders: asyncio.Queue[Order | None] = asyncio.Queue()
         self._reports: asyncio.Queue[Report | None] = asyncio.Queue()
         self._gone = asyncio.Event()
+
+    @property
+    def has_left(self) -> bool:
+        """Whether the process says no more, and is told no more."""
+        return self._gone.is_set()
 
     async def hear(self, reports: AsyncIterator[Report]) -> None:
         """Take in what the process says, until it says no more."""
@@ -199,7 +204,7 @@ class Coordinator(SimulationServicer):
         await self._server.stop(grace=None)
 
     async def gathered(self, count: int, timeout_s: float = 60.0) -> list[DeviceLink]:
-        """The first ``count`` device processes to dial in, ordered by process id.
+        """The first ``count`` device processes to dial in and stay, ordered by process id.
 
         Raises:
             RunFailed: fewer came within ``timeout_s`` seconds.
@@ -207,7 +212,7 @@ class Coordinator(SimulationServicer):
         links: list[DeviceLink] = []
         try:
             async with asyncio.timeout(timeout_s):
-                while len(links) < count:
+                while len(links := _still_here(links)) < count:
                     links.append(await self._arrived.get())
         except TimeoutError as error:
             raise RunFailed(
@@ -229,7 +234,7 @@ class Coordinator(SimulationServicer):
         with suppress(TimeoutError):
             while count is None:
                 links.append(await asyncio.wait_for(self._arrived.get(), _NO_MORE_S))
-        return links
+        return _still_here(links) or await self.assembled(count)
 
     @override
     async def Join(
@@ -261,3 +266,7 @@ class Coordinator(SimulationServicer):
             )
         except AccessRefused as error:
             await context.abort(StatusCode.PERMISSION_DENIED, str(error))
+
+
+def _still_here(links: Sequence[DeviceLink]) -> list[DeviceLink]:
+    return [link for link in links if not link.has_left]

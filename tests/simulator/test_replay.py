@@ -16,6 +16,7 @@ from shared_models.logs.moments import Moments, replay_moments
 from shared_models.logs.prepare import prepare
 from shared_models.logs.prepared import PreparedLog, taken
 from shared_models.logs.worlds.trend import TrendWorld, read_trend
+from simulator import coordinator as coordinator_module
 from simulator.coordinator import Coordinator
 from simulator.releases import deliveries
 from simulator.replay import Account, Release, Replay
@@ -209,6 +210,53 @@ async def test_missing_processes_are_told_after_the_timeout(crowd: Crowd) -> Non
 
         with pytest.raises(RunFailed, match=r"1 of 2 device processes"):
             await coordinator.gathered(2, 0.5)
+
+
+async def came_and_went(coordinator: Coordinator) -> None:
+    """A device process has joined, and is no longer there."""
+    fake = asyncio.create_task(FakeDevices(99, make_bundle().id).run(coordinator.address, nothing))
+    await until(lambda: coordinator.joined == 1)
+    fake.cancel()
+    await until(lambda: coordinator.joined == 0)
+
+
+async def until(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not true():
+            await asyncio.sleep(0.01)
+
+
+def nothing(_: FakeDevices, __: int) -> None: ...
+
+
+async def test_a_process_that_came_and_went_before_the_run_is_not_counted(
+    crowd: Crowd, moments: Moments
+) -> None:
+    replay = Replay(moments, WINDOWS, make_bundle(), RULES)
+
+    async with Coordinator() as coordinator:
+        await came_and_went(coordinator)
+        crowd(coordinator.address, 2, make_bundle())
+        links = await coordinator.gathered(2, 10)
+        await replay.play(links)
+
+    assert [link.pid for link in links] == [0, 1]
+    assert replay.tally.ranked.all()
+
+
+async def test_processes_that_leave_while_others_are_waited_for_are_not_counted(
+    crowd: Crowd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(coordinator_module, "_NO_MORE_S", 0.5)
+
+    async with Coordinator() as coordinator:
+        await came_and_went(coordinator)
+        waiting = asyncio.create_task(coordinator.assembled(None))
+        await came_and_went(coordinator)
+        await asyncio.sleep(0.6)
+        crowd(coordinator.address, 1, make_bundle())
+
+        assert [link.pid for link in await waiting] == [0]
 
 
 async def test_a_process_that_runs_another_bundle_is_refused(
