@@ -163,6 +163,8 @@ class CloudKeeper:
             try:
                 self.address = await self._fleet.line(self.process, "listening on ", _READY_S)
             except RunFailed:
+                if not self.process.ended:
+                    raise
                 self._died_where_it_should(self.process)
                 self.deaths.append(Death(self._fallen(), 0.0, 0.0))
                 continue
