@@ -64,8 +64,8 @@ class RowLearner(Protocol):
         """Of the network."""
         ...
 
-    def tables(self, values: Sequence[int], seed: int, first: int = 0) -> RowTables:
-        """Fresh tables of the categories from ``first`` on, as they are among all of them."""
+    def tables(self, values: Sequence[int], seed: int, own: range | None = None) -> RowTables:
+        """Fresh tables of ``own`` categories, all by default, as they are among ``values``."""
         ...
 
     def network(self, categories: int, seed: int) -> nn.Module:

@@ -62,7 +62,7 @@ class _Training:
         self._job, self._team, self._device = job, team, device
         self._learner = learner_of(job)
         self._categories, own = len(rows.values), team.own(len(rows.values))
-        tables = self._learner.tables(rows.values[own.start : own.stop], job.seed, own.start)
+        tables = self._learner.tables(rows.values, job.seed, own)
         tables.to(device)
         tables.move_by(job.training.learning_rate)
         network = self._learner.network(self._categories, job.seed).to(device)

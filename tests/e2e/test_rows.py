@@ -33,9 +33,10 @@ from tests.shared_models.logs.rows.tables import criteo_row, write_rows_table
 from tests.shared_models.methods import golden_dlrm as golden
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
-# Five tables for two processes, and batches of 37 rows, of which the last one has a single row.
+# Five tables for two processes, the smallest of which has 7 values for one of them and 90 for the
+# other, and batches of 37 rows, of which the last one has a single row.
 ROWS = 4627
-SIZES = ("--set", "rows.tables=50-7-300-20-11")
+SIZES = ("--set", "rows.tables=50-7-300-200-90")
 RANDOM = ("--method", "dlrm", "--random", str(ROWS), *SIZES)
 SMALL = ("--set", "dlrm.bottom=4-16-8", "--set", "dlrm.top=16-1", "--set", "rows.lookups=4")
 STEPS = ("--set", "train.rows=37", "--set", "train.learning_rate=0.05")

@@ -55,7 +55,7 @@ class Storage:
 
 
 def storages(config: Architecture, values: Sequence[int]) -> list[Storage]:
-    """How features with so many values are stored."""
+    """How features with so many values are stored; each depends on all, so none may be missing."""
     large = [count > config.threshold for count in values]
     if config.remainder != "off":
         width = config.width // 2 if config.remainder == "concat" else config.width
@@ -95,26 +95,27 @@ class Embeddings(nn.Module):
 
     Args:
         config: how features are stored.
-        values: of each feature.
+        values: of each feature there is.
         seed: of the rows at the start.
-        first: number of the first feature: the part from ``first`` on of a larger collection
-            begins as that part of the whole does.
+        own: the features that are kept here, all by default: a part is stored and begins as that
+            part of the whole does.
     """
 
     def __init__(
-        self, config: Architecture, values: Sequence[int], seed: int, first: int = 0
+        self, config: Architecture, values: Sequence[int], seed: int, own: range | None = None
     ) -> None:
         super().__init__()
-        self.config, self.first = config, first
-        self.storages = storages(config, values)
+        part = range(len(values)) if own is None else own
+        self.config, self.first = config, part.start
+        self.storages = storages(config, values)[part.start : part.stop]
         self.rules: Mapping[str, Rule] = {}
         rows: dict[str, list[int]] = {}
         self._places: list[_Place] = []
         for feature, storage in enumerate(self.storages):
             for name, count in storage.rows.items():
-                own = rows.setdefault(str(storage.width), [])
-                self._places.append(_Place(feature, name, str(storage.width), len(own)))
-                own.append(count)
+                group = rows.setdefault(str(storage.width), [])
+                self._places.append(_Place(feature, name, str(storage.width), len(group)))
+                group.append(count)
         self.groups = nn.ModuleDict(
             {width: Tables(counts, int(width)) for width, counts in rows.items()}
         )

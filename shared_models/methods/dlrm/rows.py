@@ -28,9 +28,9 @@ class DlrmRows:
         """Row-wise Adagrad is for rows: perceptrons get the plain one."""
         return "sgd" if self.config.optimizer == "sgd" else "adagrad"
 
-    def tables(self, values: Sequence[int], seed: int, first: int = 0) -> Embeddings:
-        """Fresh embeddings of the categories from ``first`` on."""
-        return Embeddings(self.config, values, seed, first)
+    def tables(self, values: Sequence[int], seed: int, own: range | None = None) -> Embeddings:
+        """Fresh embeddings of ``own`` categories, of all by default."""
+        return Embeddings(self.config, values, seed, own)
 
     def network(self, categories: int, seed: int) -> nn.Module:
         """Both perceptrons and the interaction between them."""

@@ -149,13 +149,15 @@ def test_eight_bits_cost_at_most_half_a_step_of_each_row() -> None:
     assert (error <= 0.5001 * step).all()
 
 
-def test_a_part_of_the_features_begins_as_in_the_whole() -> None:
-    config = Architecture(**SMALL, remainder="add")
+@pytest.mark.parametrize("kind", [{}, {"remainder": "add"}, {"mixed_dimension": True}], ids=str)
+@pytest.mark.parametrize("own", [range(2), range(2, 4), range(3, 4)], ids=str)
+def test_a_part_of_the_features_begins_as_in_the_whole(kind: dict[str, Any], own: range) -> None:
+    config = Architecture(**SMALL, **kind)
     whole = Embeddings(config, VALUES, seed=3).state
 
-    part = Embeddings(config, VALUES[2:], seed=3, first=2).state
+    part = Embeddings(config, VALUES, seed=3, own=own).state
 
-    assert set(part) == {name for name in whole if name.split(".")[1] in "23"}
+    assert set(part) == {name for name in whole if int(name.split(".")[1]) in own}
     assert all(torch.equal(part[name], whole[name]) for name in part)
 
 
