@@ -96,6 +96,7 @@ def plan(scenario: Scenario, sites: Sites = LOCAL) -> Plan:
     Raises:
         InputError: something in it is wrong; nothing was written but the cached log.
     """
+    _refuse_out_of_reach(scenario, sites)
     links = tuple(link(name) for name in scenario.links)
     if scenario.link is not None:
         link(scenario.link)
@@ -108,11 +109,17 @@ def plan(scenario: Scenario, sites: Sites = LOCAL) -> Plan:
         raise TooSmall(f"{log.manifest.name}: nobody does anything twice in the test part")
     plays = tuple(_play(own, log, replay.candidates) for own in checked)
     if scenario.faults is not None:
-        if sites.devices_come or sites.elsewhere:
-            raise BadSetting("faults", "only what is started on this machine is killed")
         for play in plays:
             strikes(scenario.faults, parts(moments, play.rules.round_events))
     return Plan(scenario, plays, log, moments, links, sites)
+
+
+def _refuse_out_of_reach(scenario: Scenario, sites: Sites) -> None:
+    """Refuse what is done to processes on this machine only, where they are on another one."""
+    if scenario.faults is not None and (sites.devices_come or sites.elsewhere):
+        raise BadSetting("faults", "only what is started on this machine is killed")
+    if scenario.history and sites.devices_come:
+        raise BadSetting("history", "only devices that are started on this machine write it here")
 
 
 @dataclass(frozen=True, slots=True)
