@@ -5,13 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import torch
-
 from cloud_server.batcher import Batcher
 from cloud_server.bundles import Bundles, models_folder
 from cloud_server.checkpoints import Trained, load_checkpoint
 from cloud_server.federation.desk import Desk, Desks
 from cloud_server.groups import EVERYBODY, Assignment, read_assignment
+from cloud_server.hardware import choose_device
 from cloud_server.personalize import Personalizer
 from cloud_server.ranker import CloudRanker
 from cloud_server.remembered import Memories, Remembered
@@ -127,7 +126,7 @@ class Models:
         if not ranks or (bundle.manifest.uplink is None and not folder.exists()):
             return bundle, None
         trained = load_checkpoint(folder)
-        trained.model.to(_torch_device(self._settings.device))
+        trained.model.to(choose_device(self._settings.device, "cloud.device"))
         return bundle, _Model(trained, self._memories.of(bundle, trained, folder))
 
     def _serve(self, bundle: Bundle, model: "_Model | None") -> Served:
@@ -167,9 +166,3 @@ def _groups(bundle: Bundle, model: "_Model | None") -> list[Slots]:
         {name: value.detach().cpu().numpy() for name, value in values.items()}
         for values in exported.groups
     ]
-
-
-def _torch_device(name: str) -> torch.device:
-    if name != "auto":
-        return torch.device(name)
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
