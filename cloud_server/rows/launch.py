@@ -7,14 +7,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
+import torch
 from torch.distributed.elastic.multiprocessing.api import DefaultLogsSpecs, SignalException, Std
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from cloud_server.checkpoints import read_tensors
+from cloud_server.hardware import choose_device
 from cloud_server.rows.checkpoint import CHECKPOINT
 from cloud_server.rows.settings import RowsJob
-from shared_models.contract.errors import RunFailed
+from shared_models.contract.errors import BadSetting, RunFailed
 
 _WORKER: Final = "cloud_server.rows.worker"
 
@@ -23,8 +25,10 @@ def train_together(job: RowsJob) -> None:
     """Train by ``job.processes`` processes on this machine.
 
     Raises:
+        BadSetting: there are fewer GPUs, of which each process needs one.
         RunFailed: one of them ended badly, which ends them all; the last checkpoint is kept.
     """
+    _refuse_too_few_gpus(job)
     _silence()
     with TemporaryDirectory() as folder:
         told = Path(folder) / "job.json"
@@ -47,6 +51,16 @@ def train_together(job: RowsJob) -> None:
             if error.sigval == signal.SIGINT:
                 raise KeyboardInterrupt from error
             raise RunFailed(f"ended by {error.sigval.name}; {_kept(job)}") from error
+
+
+def _refuse_too_few_gpus(job: RowsJob) -> None:
+    there = torch.cuda.device_count()
+    if choose_device(job.training.device).type == "cuda" and job.processes > there:
+        raise BadSetting(
+            "nproc",
+            f"{job.processes} processes for {there} GPU{'s' * (there != 1)}: each must have one; "
+            "or set train.device=cpu",
+        )
 
 
 def _silence() -> None:
