@@ -63,7 +63,7 @@ class GraphData:
         return -(-len(self) // most)
 
     def epoch(self, rng: np.random.Generator, most: int) -> Iterator[TrainingPart]:
-        """The training part once, in parts of at most ``most`` nodes; all of it if it fits."""
+        """The training part once, in equal parts of at most ``most`` nodes; whole if it fits."""
         training = self._graph.nodes("train")
         if len(self) <= most:
             yield TrainingPart(self._whole, training)
@@ -71,8 +71,8 @@ class GraphData:
         counts_N = np.zeros(len(self), bool)
         counts_N[training] = True
         order_N = grown_order(self._graph.graph, self.steps(most) * _CENTRES, rng)
-        for start in range(0, len(self), most):
-            nodes_M = np.sort(order_N[start : start + most])
+        for part_M in np.array_split(order_N, self.steps(most)):
+            nodes_M = np.sort(part_M)
             places_T = np.flatnonzero(counts_N[nodes_M])
             if len(places_T):
                 part = self._graph.graph.part(nodes_M)

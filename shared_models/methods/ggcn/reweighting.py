@@ -21,7 +21,7 @@ _TINY = 1e-6
 
 def fourier_features(values_MD: Tensor, count: int, drawn: torch.Generator) -> Tensor:
     """``sqrt(2) cos(w z + b)`` (M, D, Q) of standardised values, w and b drawn for each."""
-    centred_MD = (values_MD - values_MD.mean(0)) / (values_MD.std(0) + _TINY)
+    centred_MD = (values_MD - values_MD.mean(0)) / (values_MD.std(0, correction=0) + _TINY)
     shape, device = (values_MD.shape[1], count), values_MD.device
     rates_DQ = torch.randn(shape, generator=drawn, device=device)
     phases_DQ = 2 * math.pi * torch.rand(shape, generator=drawn, device=device)

@@ -174,3 +174,11 @@ def test_what_nodes_hear_without_torch_is_what_they_hear_with_it() -> None:
     expected = dense(graph) @ torch.from_numpy(graph.features_NF)
 
     np.testing.assert_allclose(heard_features(graph), expected.numpy(), atol=1e-5)
+
+
+def test_a_single_node_weighs_as_one() -> None:
+    alone = torch.zeros(1, dtype=torch.int64)
+
+    weights = decorrelated(correlated()[:1], torch.ones(1), alone, Decorrelation(), chance())
+
+    torch.testing.assert_close(weights, torch.ones(1))
