@@ -16,7 +16,9 @@ from shared_models.contract.tensors import Float32Array, Int64Array, tensor_to_p
 from shared_models.method import RanksInCloud
 
 _MOST_SCORES: Final = 100_000
-"""Of one pass, but for one ask that has more; bounds the memory that candidates' vectors take."""
+"""Of one pass, but for the fewest asks; bounds the memory that candidates' vectors take."""
+_FEWEST_ASKS: Final = 8
+"""Of one pass, and what the number of asks in full ones is a multiple of, as `padded_rows` pads."""
 
 
 class _Asked(NamedTuple):
@@ -84,7 +86,8 @@ class CloudRanker:
             by_size[len(each.rank.candidates)].append(index)
         scores: dict[int, collaboration_pb2.Scores] = {}
         for size, indices in by_size.items():
-            rows = min(len(indices), max(1, _MOST_SCORES // (size or self._features.items)))
+            fits = _MOST_SCORES // (size or self._features.items)
+            rows = max(fits // _FEWEST_ASKS, 1) * _FEWEST_ASKS
             for start in range(0, len(indices), rows):
                 some = indices[start : start + rows]
                 found = self._scored([asked[index] for index in some])
