@@ -11,16 +11,14 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import numpy as np
-from grpc import aio
 
-from protos.v1.collaboration_pb2 import ReleasesRequest
-from protos.v1.collaboration_pb2_grpc import CollaborationStub
 from protos.v1.simulation_pb2 import Report
 from shared_models.contract.bundle import Bundle, BundleStore
 from shared_models.contract.errors import RunFailed
+from shared_models.contract.security import ProcessIdentity
 from simulator.coordinator import Coordinator
 from simulator.faults import (
     ClockJump,
@@ -34,14 +32,11 @@ from simulator.faults import (
     Strike,
 )
 from simulator.fleet import Fleet, Process
-from simulator.keeper import CloudKeeper
+from simulator.keeper import CloudKeeper, announced
 from simulator.links import Link
 from simulator.poison import flipped, name_released, poison
 from simulator.revival import Reviving
 from simulator.shaper import Proxy
-
-if TYPE_CHECKING:
-    from protos.v1.collaboration_pb2_grpc import CollaborationAsyncStub
 
 _ROLLBACK_S: Final = 30.0
 _POLL: Final = 0.01
@@ -81,6 +76,7 @@ class Troupe:
         link: what the proxy plays while there is no fault.
         bundles: folder that the cloud serves.
         downloads: folder with one for each device process, by its name.
+        device: what their processes prove themselves with; None: in clear.
     """
 
     fleet: Fleet
@@ -92,6 +88,7 @@ class Troupe:
     link: Link
     bundles: Path
     downloads: Path
+    device: ProcessIdentity | None = None
 
 
 class Chaos:
@@ -241,7 +238,7 @@ class Chaos:
         except TimeoutError as error:
             raise RunFailed(f"the cloud left a bundle with {fault.how} released") from error
         seconds = self._clock() - began
-        if await _announced(troupe.keeper.address, method) == bad:
+        if await announced(troupe.keeper.address, troupe.device, method) == bad:
             raise RunFailed(f"the cloud announces a bundle with {fault.how}")
         seen.what = f"{fault.how}: taken back, never announced"
         heard = [link.offer(bad) for link in troupe.links.values()]
@@ -269,15 +266,6 @@ class _Offer:
             raise RunFailed(f"{exposed} of {len(answers)} device processes run {self.seen.what}")
         codes = ", ".join(sorted({ready.refusal.code for ready in answers}))
         self.seen.what += f"; offered to {len(answers)} processes, refused by all ({codes})"
-
-
-async def _announced(address: str, method: str) -> str:
-    """What a cloud tells devices to run."""
-    async with aio.insecure_channel(address) as channel:
-        stub: CollaborationAsyncStub = CollaborationStub(channel)
-        async for release in stub.WatchReleases(ReleasesRequest(method=method)):
-            return release.bundle_id
-    raise RunFailed(f"the cloud at {address} announces nothing")
 
 
 def _next_name(name: str) -> str:

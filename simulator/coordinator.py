@@ -94,6 +94,8 @@ class DeviceLink:
 
     def tell(self, order: Order) -> None:
         """Give an order; what comes of it is read with `said`."""
+        if order.HasField("begin"):
+            self.users = frozenset(window.user for window in order.begin.windows)
         self._orders.put_nowait(order)
 
     async def said(self) -> Report | None:
@@ -105,7 +107,6 @@ class DeviceLink:
 
     async def begin(self, begin: Begin) -> Ready:
         """Start a run and wait until its bundle is active."""
-        self.users = frozenset(window.user for window in begin.windows)
         self.tell(Order(begin=begin))
         return (await self._report("ready")).ready
 

@@ -51,6 +51,14 @@ class Identities:
             return ("--plaintext",) if self.plaintext else ()
         return ("--identity", str(self.home / role))
 
+    def of(self, role: Role) -> ProcessIdentity | None:
+        """What a process of ``role`` that runs here proves itself with; None: in clear.
+
+        Raises:
+            InputError: it is not there, or is of no use.
+        """
+        return None if self.home is None else read_identity(self.home / role)
+
 
 IN_CLEAR: Final = Identities()
 

@@ -6,14 +6,19 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from grpc import aio
+from grpc import StatusCode, aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from protos.v1.collaboration_pb2 import ReleasesRequest
+from protos.v1.collaboration_pb2_grpc import CollaborationStub
 from shared_models.contract.errors import RunFailed
 from shared_models.contract.security import ProcessIdentity, dial
 from simulator.fleet import Fleet, Process
+
+if TYPE_CHECKING:
+    from protos.v1.collaboration_pb2_grpc import CollaborationAsyncStub
 
 FAILPOINTS: Final = "CONCERTO_FAILPOINTS"
 _READY_S: Final = 120.0
@@ -185,3 +190,24 @@ class CloudKeeper:
     def _fallen(self) -> str:
         place, self._armed = self._armed, ""
         return place
+
+
+async def announced(address: str, device: ProcessIdentity | None, method: str) -> str:
+    """What a cloud tells devices to run; one that is down is asked again once it is back.
+
+    Raises:
+        RunFailed: it did not come back, or does not tell.
+    """
+    try:
+        async with asyncio.timeout(_READY_S), dial(address, device) as channel:
+            stub: CollaborationAsyncStub = CollaborationStub(channel)
+            while True:
+                try:
+                    async for release in stub.WatchReleases(ReleasesRequest(method=method)):
+                        return release.bundle_id
+                except aio.AioRpcError as error:
+                    if error.code() is not StatusCode.UNAVAILABLE:
+                        raise RunFailed(f"the cloud does not tell: {error.details()}") from error
+                await asyncio.sleep(_POLL)
+    except TimeoutError as error:
+        raise RunFailed(f"the cloud at {address} announces nothing") from error

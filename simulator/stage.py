@@ -154,6 +154,7 @@ class Stage:
             link=link(self._scenario.link or "none"),
             bundles=self._bundles(run),
             downloads=self._downloads,
+            device=self._sites.identities.of(Role.DEVICE),
         )
 
     async def dismiss(self) -> None:

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from shared_models.contract.security import Role
 from simulator.metrics_model import Metrics
 from tests.e2e.conftest import command
+from tests.identities import Authority
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(600)]
 REMEMBERS = ("--method", "remembers: ecrec[ecrec.long=20]", "--trunk", "pool")
@@ -37,6 +39,11 @@ PLACES = """
 faults:
   - kind: kill-cloud
     failpoints: [memory.seeding, journal.before-commit:3, memory.after-commit:2]
+"""
+GUARDED = """
+faults:
+  - {kind: kill-devices, round: 2}
+  - {kind: poison-release, how: nan-weights, round: 4}
 """
 
 
@@ -115,6 +122,17 @@ def test_a_history_alone_changes_nothing_but_that_it_is_there(
     checked = command("simulator.cli", "check", "history", str(tmp_path / "written"), cache=cache)
     assert checked.returncode == 0
     assert checked.stdout.splitlines()[1].split()[1:] == ["events", "1,200", "0", "0", "0"]
+
+
+def test_over_mutual_tls_a_replay_stands_up_to_faults_as_well(under: Any, tmp_path: Path) -> None:
+    authority = Authority.make(tmp_path / "tls")
+    for role in Role:
+        authority.add(role, role)
+
+    told = played(under(GUARDED, "--tls", str(authority.folder)))
+
+    assert {seen["kind"] for seen in told["played"]} == {"kill-devices", "poison-release"}
+    assert sum(each["acknowledged"] for each in told["checked"]) > 500
 
 
 def test_an_unknown_failpoint_ends_the_run_with_the_nearest_name(

@@ -121,6 +121,16 @@ async def test_the_next_process_lives_what_was_not_reported_with_windows_up_to_t
     assert link.pid == 2
 
 
+async def test_the_next_process_holds_the_users_too_so_that_it_gets_their_tokens() -> None:
+    link, life = begun()
+    later = killed(link, life)
+    later.says(READY)
+
+    await heard(link, 1)
+
+    assert life.users == later.users == {1, 2}
+
+
 async def test_a_process_that_dies_before_it_was_ready_is_replaced_by_one_that_begins() -> None:
     link, life = begun()
     later = killed(link, life)
