@@ -21,11 +21,11 @@ from device_client.adam import Adam
 from device_client.client import DeviceClient
 from device_client.cloud import AbsentCloud
 from device_client.lessons import Lesson, lesson_of
-from device_client.runtime import _options
 from device_client.scorer import Scorer
 from device_client.settings import DeviceSettings
 from shared_models.contract.bundle import Bundle, read_bundle
 from shared_models.contract.events import Event
+from shared_models.runtime import _options
 
 ROUNDS: Final = 9
 STEPS: Final = 200

@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from bench.compute import training, uplinks
-from device_client.runtime import load_session
 from shared_models.contract.bundle import Bundle
 from shared_models.method import Uplinks
+from shared_models.runtime import load_session
 
 CPU_PROVIDER, CUDA_PROVIDER = "CPUExecutionProvider", "CUDAExecutionProvider"
 Values = np.ndarray[Any, Any]

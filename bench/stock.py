@@ -60,5 +60,5 @@ class Stock:
         """The real cloud, serving all of it; with these settings over its own."""
         place = ("--bundles", str(self.trained.bundles), "--listen", "127.0.0.1:0")
         journal = ("--journal", str(self._folder / f"journal{''.join(flags)}.sqlite"))
-        settings = (part for flag in flags for part in ("--set", flag))
+        settings = (part for flag in ("replays=true", *flags) for part in ("--set", flag))
         return serving("cloud_server.cli", "serve", *place, *journal, *settings)

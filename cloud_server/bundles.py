@@ -21,7 +21,6 @@ from shared_models.contract.errors import (
 )
 from shared_models.contract.log_lines import note
 
-_log = logging.getLogger(__name__)
 CHUNK_BYTES: Final = 128 * 1024
 """Per message, more than per byte, is what gRPC costs: on busy cores half of this costs 1.6 times
 the processor time (`bench.service`); twice this is memory on devices, and waste when one drops."""
@@ -77,7 +76,8 @@ class Bundles:
         self.root = root
         self._store, self._proof = BundleStore(root), proof
         self._announced = AnnouncedFile(root)
-        self._released: Mapping[str, str] = self._store.released()
+        self._seen: Mapping[str, str] = self._store.released()
+        self._released: Mapping[str, str] = self._seen
         if not self._released:
             raise PathMissing(root / "released.json", "release: train or export a model first")
         self._changed = asyncio.Condition()
@@ -137,7 +137,7 @@ class Bundles:
             BundleError: it is no good, and it is not known what was before it.
         """
         known = self._announced.read()
-        self._released = await asyncio.to_thread(self._vetted, self._released, known)
+        self._released = await asyncio.to_thread(self._vetted, self._seen, known, strict=True)
 
     async def watch(self, every: float) -> None:
         """Look for new releases each ``every`` seconds, for ever."""
@@ -148,8 +148,9 @@ class Bundles:
     async def refresh(self) -> None:
         """Look for new releases now."""
         released = await asyncio.to_thread(self._store.released)
-        if released == self._released:
+        if released == self._seen:
             return
+        self._seen = released
         failpoint("release.noticed")
         vetted = await asyncio.to_thread(self._vetted, released, self._released)
         failpoint("release.checked")
@@ -160,11 +161,14 @@ class Bundles:
                 self._released = vetted
                 self._changed.notify_all()
 
-    def _vetted(self, released: Mapping[str, str], good: Mapping[str, str]) -> Mapping[str, str]:
+    def _vetted(
+        self, released: Mapping[str, str], good: Mapping[str, str], *, strict: bool = False
+    ) -> Mapping[str, str]:
         """What may be announced: what is released, or where that is no good, what was before it.
 
         Raises:
-            BundleError: a bundle is no good, and there was none before it.
+            BundleError: ``strict``, a bundle is no good, and there was none before it; otherwise
+                its method is left out.
         """
         vetted = dict(released)
         for method, bundle_id in released.items():
@@ -174,7 +178,11 @@ class Bundles:
                 self._proof(self.read(bundle_id))
             except ConcertoError as error:
                 if method not in good:
-                    raise
+                    if strict:
+                        raise
+                    del vetted[method]
+                    _log.error("release %s of %s is refused: %s", bundle_id[:12], method, error)
+                    continue
                 vetted[method] = good[method]
                 told = (bundle_id[:12], method, error, good[method][:12])
                 _log.error("release %s of %s is refused: %s; %s stays", *told)

@@ -1,5 +1,6 @@
 """What one user, and all together, may ask of a cloud."""
 
+import asyncio
 from typing import Final
 from weakref import WeakValueDictionary
 
@@ -20,8 +21,9 @@ class Paces:
 
     def __init__(self, asks: int, seconds: float) -> None:
         self._asks, self._seconds = asks, seconds
-        # A user's pace lasts as long as one of its sessions.
+        # A user's pace lasts as long as one of its sessions, and until what that took is over.
         self._of: WeakValueDictionary[int, AsyncLimiter] = WeakValueDictionary()
+        self._left: set[AsyncLimiter] = set()
 
     def fresh(self) -> AsyncLimiter:
         """The pace of a session that has not said yet whose it is."""
@@ -30,6 +32,11 @@ class Paces:
     def of(self, user: int) -> AsyncLimiter:
         """The pace that all sessions of ``user`` share."""
         return self._of.setdefault(user, self.fresh())
+
+    def leave(self, pace: AsyncLimiter) -> None:
+        """A session is over; who opens the next one at once goes on at this pace."""
+        self._left.add(pace)
+        asyncio.get_running_loop().call_later(self._seconds, self._left.discard, pace)
 
 
 async def keep_to(pace: AsyncLimiter, *, waits: bool) -> None:

@@ -23,7 +23,7 @@ from cloud_server.loop import new_event_loop
 from cloud_server.metrics import CloudMetrics, Sources
 from cloud_server.models import Models
 from cloud_server.servicer import SERVICE, Collaboration
-from cloud_server.session import Services
+from cloud_server.services import Services
 from cloud_server.settings import ServeSettings
 from shared_models.contract.connections import connections_at
 from shared_models.contract.log_lines import note
@@ -136,6 +136,7 @@ def _services(
         Paces(settings.pace, settings.pace_s),
         settings.sessions,
         ledger,
+        replays=settings.replays,
     )
 
 

@@ -14,7 +14,8 @@ from cloud_server.bundles import Bundles
 from cloud_server.failpoints import failpoint
 from cloud_server.identity import Gate
 from cloud_server.limits import room_for
-from cloud_server.session import Services, Session
+from cloud_server.services import Services
+from cloud_server.session import Session
 from cloud_server.statuses import as_status
 from protos.v1 import collaboration_pb2
 from protos.v1.collaboration_pb2 import BundleRequest, Chunk, Release, ReleasesRequest

@@ -3,22 +3,20 @@
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from google.protobuf.message import DecodeError
 
 from cloud_server.batcher import Stay
-from cloud_server.events import Uploads
 from cloud_server.failpoints import failpoint
 from cloud_server.identity import Prove, believed
-from cloud_server.ledger import Ledger
-from cloud_server.limits import Paces, keep_to
+from cloud_server.limits import keep_to
 from cloud_server.memory.store import LIVE
-from cloud_server.metrics import OK, Counts
-from cloud_server.models import Models, Served
-from cloud_server.statuses import FaultLog, as_fault
-from cloud_server.turns import Turns
+from cloud_server.metrics import OK
+from cloud_server.models import Served
+from cloud_server.services import Services
+from cloud_server.statuses import as_fault
 from protos.v1.collaboration_pb2 import (
     Answer,
     Ask,
@@ -50,35 +48,6 @@ _NO_KIND: Final = "none"
 """Of an ask that is empty, or no message of this protocol."""
 _COMPUTED: Final = (REFRESH, RANK)
 """What a batcher computes something for."""
-
-
-@dataclass(frozen=True, slots=True)
-class Services:
-    """What all sessions share.
-
-    Attributes:
-        models: what the cloud can do for a bundle.
-        uploads: where events go.
-        patience_s: seconds after which an ask that may be turned away is no longer wanted.
-        largest_list: most ids or events in one ask.
-        paces: how fast users may ask.
-        most_sessions: that may be open.
-        ledger: where exchanges are entered.
-        counts: what is counted of them.
-        faults: told which asks were refused.
-        turns: which session of a user may write.
-    """
-
-    models: Models
-    uploads: Uploads
-    patience_s: float
-    largest_list: int
-    paces: Paces
-    most_sessions: int
-    ledger: Ledger
-    counts: Counts = field(default_factory=Counts)
-    faults: FaultLog = field(default_factory=FaultLog)
-    turns: Turns = field(default_factory=Turns)
 
 
 class Session:
@@ -116,6 +85,10 @@ class Session:
 
     def end(self) -> None:
         """The device has hung up."""
+        self._end_turn()
+        self._services.paces.leave(self._pace)
+
+    def _end_turn(self) -> None:
         if self._device is not None:
             self._services.turns.end(self._device.user, self._device.turn)
 
@@ -149,8 +122,11 @@ class Session:
         """The user that this session reads and writes for from its first hello to its end.
 
         Raises:
-            AccessRefused: it is not proved, or the session is another user's.
+            AccessRefused: it is not proved, the session is another user's, or it would belong to
+                a replay, and this cloud takes part in none.
         """
+        if hello.waits and not self._services.replays:
+            raise AccessRefused("this cloud takes part in no replay: serve with replays=true")
         user = self._prove(hello)
         if self._user not in (None, user):
             raise AccessRefused("a session is one user's: open another one")
@@ -162,12 +138,16 @@ class Session:
         served = await self._services.models.served(hello.bundle_id)
         # Before the count is read: what an older session still brings is not in it.
         turn = self._services.turns.begin(user)
-        stored = await self._services.uploads.stored(user, waits=hello.waits)
-        desk, contributed = served.desk, 0
-        if desk is not None:
-            contributed = await desk.stored(user, waits=hello.waits)
+        try:
+            stored = await self._services.uploads.stored(user, waits=hello.waits)
+            desk, contributed = served.desk, 0
+            if desk is not None:
+                contributed = await desk.stored(user, waits=hello.waits)
+        except BaseException:
+            self._services.turns.end(user, turn)
+            raise
         profile = tuple(hello.profile)
-        self.end()
+        self._end_turn()
         self._device = _Device(
             user, hello.waits, served, self._services, turn, profile, hello.audit
         )
@@ -190,11 +170,14 @@ class _Device:
         """New slot values.
 
         Raises:
-            BadAsk: the bundle's method writes none, or the list is too long.
+            BadAsk: the bundle's method writes none, the list is too long, or a newer session of
+                the user has begun and what this one says is remembered.
         """
         self._bound(len(refresh.items))
         if self.served.personalizer is None:
             raise BadAsk("the method of this bundle writes no slots")
+        if self.served.manifest.memory is not None:
+            self.services.turns.require(self.user, self.turn)
         stored = 0
         if refresh.HasField("pending"):
             stored = (await self.upload(refresh.pending)).events_stored
@@ -269,7 +252,7 @@ class _Device:
         return Stored(events_stored=stored)
 
     def _now(self, round_: int) -> int:
-        """Only a replay has rounds; elsewhere a wrong one would spoil the state for everybody."""
+        """Only a replay has rounds; elsewhere they would be the devices' to invent."""
         return round_ if self.waits else LIVE
 
     def _bound(self, length: int) -> None:

@@ -24,6 +24,11 @@ class ServeSettings(BaseSettings):
     )
     plaintext: bool = Field(False, description="In clear, to whoever comes, also off loopback.")
     journal: Path | None = Field(None, description="Uploaded events; by default with the bundles.")
+    replays: bool = Field(
+        False,
+        description="Take part in a replay: its devices say which round it is, and wait for as "
+        "long as it takes. Only where all devices are the simulator's.",
+    )
     history: PositiveInt = Field(
         1000, description="Newest uploaded events of each user that the cloud keeps."
     )

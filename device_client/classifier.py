@@ -6,16 +6,15 @@ import logging
 from collections.abc import Sequence
 from typing import Final
 
-from device_client.runtime import load_session
 from device_client.settings import DeviceSettings
 from shared_models.contract.bundle import TEST_VECTOR, Bundle, same
 from shared_models.contract.errors import BundleIncompatible, BundleRefused
 from shared_models.contract.nodes import NODE_INPUTS, NodeGraph, NodeSpec
 from shared_models.contract.tensors import Float32Array
+from shared_models.runtime import CPU, load_session
 
 _GRAPH: Final = "classifier"
 _SCORES: Final = "scores"
-_CPU: Final = ("CPUExecutionProvider",)
 _log = logging.getLogger(__name__)
 
 
@@ -38,7 +37,7 @@ class Classifier:
         BundleRefused: the graph cannot be loaded.
     """
 
-    def __init__(self, bundle: Bundle, providers: Sequence[str] = _CPU) -> None:
+    def __init__(self, bundle: Bundle, providers: Sequence[str] = CPU) -> None:
         if bundle.manifest.nodes is None:
             raise BundleIncompatible(f"bundle {bundle.id[:12]} is for {bundle.manifest.task}")
         if _GRAPH not in bundle.manifest.graphs:

@@ -12,13 +12,13 @@ from device_client.adam import Adam
 from device_client.allowance import LearningAccount
 from device_client.history import History
 from device_client.lessons import Lesson, lesson_of
-from device_client.runtime import load_session
 from shared_models.contract.bundle import LEARNING_VECTOR, Bundle, same
 from shared_models.contract.errors import BundleRefused
 from shared_models.contract.federation import Layout, vector_of
 from shared_models.contract.manifest import LearningSpec
 from shared_models.contract.overlay import Overlay
 from shared_models.contract.tensors import Float32Array
+from shared_models.runtime import load_session
 
 _GRAPH: Final = "grad"
 _LOSS: Final = "loss"

@@ -8,7 +8,6 @@ from typing import Any, Final
 import numpy as np
 
 from device_client.learner import Learner
-from device_client.runtime import Graph, load_session
 from device_client.settings import DeviceSettings
 from shared_models.contract.arrays import Arrays
 from shared_models.contract.bundle import TEST_VECTOR, Bundle, same
@@ -16,11 +15,11 @@ from shared_models.contract.errors import BundleRefused
 from shared_models.contract.features import PRIOR, PROFILE, encode_windows
 from shared_models.contract.overlay import Overlay
 from shared_models.contract.tensors import Float32Array, Int64Array
+from shared_models.runtime import CPU, Graph, load_session
 
 _GRAPH: Final = "scorer"
 _CONTROLLER: Final = "controller"
 _SCORES: Final = "scores"
-_CPU: Final = ("CPUExecutionProvider",)
 _log = logging.getLogger(__name__)
 
 
@@ -42,7 +41,7 @@ class Scorer:
         BundleRefused: the graph cannot be loaded.
     """
 
-    def __init__(self, bundle: Bundle, providers: Sequence[str] = _CPU) -> None:
+    def __init__(self, bundle: Bundle, providers: Sequence[str] = CPU) -> None:
         if _GRAPH not in bundle.manifest.graphs:
             raise BundleRefused(f"bundle {bundle.id[:12]} has no graph {_GRAPH!r}")
         self._bundle, self._providers = bundle, providers

@@ -210,7 +210,7 @@ class Stage:
             self._cloud_address,
             *(part for option, path in places.items() for part in (option, str(path))),
             *self._sites.cloud_identity,
-            *(part for flag in run.flags for part in ("--set", flag)),
+            *(part for flag in ("replays=true", *run.flags) for part in ("--set", flag)),
         )
 
     def _bundles(self, run: Run[Playable]) -> Path:

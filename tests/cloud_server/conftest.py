@@ -206,7 +206,8 @@ def open_cloud(root: Path, load_tiny: object) -> OpenCloud:
 
     @asynccontextmanager
     async def opened(**settings: Any) -> AsyncIterator[Cloud]:
-        fields = {"bundles": root, "listen": "127.0.0.1:0", "device": "cpu", **settings}
+        own = {"bundles": root, "listen": "127.0.0.1:0", "device": "cpu", "replays": True}
+        fields = {**own, **settings}
         async with (
             listening(ServeSettings(**fields)) as address,
             aio.insecure_channel(address) as channel,

@@ -42,6 +42,20 @@ async def test_the_sessions_of_a_user_share_one_pace(open_cloud: OpenCloud, bund
     assert "overloaded" in asked
 
 
+async def test_who_hangs_up_and_comes_back_goes_on_at_the_same_pace(
+    open_cloud: OpenCloud, bundle: Bundle
+) -> None:
+    answers = []
+    async with open_cloud(pace=3, pace_s=HOUR) as cloud:
+        for _ in range(3):
+            device = cloud.device()
+            await device.hello(bundle, user=1)
+            answers.append(await device.ask(upload=upload(0)))
+            await device.leave()
+
+    assert [answer.fault.code for answer in answers] == ["", "overloaded", "overloaded"]
+
+
 async def test_a_replay_waits_for_its_turn_and_is_never_turned_away(
     open_cloud: OpenCloud, bundle: Bundle
 ) -> None:

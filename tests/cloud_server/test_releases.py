@@ -96,6 +96,22 @@ async def test_a_good_release_after_a_bad_one_is_announced(root: Path) -> None:
     assert json.loads((root / "announced.json").read_text()) == {"tiny": better.id}
 
 
+async def test_a_first_release_that_is_no_good_does_not_keep_others_from_being_noticed(
+    root: Path,
+) -> None:
+    store, better = BundleStore(root), build_bundle(uploads=True)
+    bundles = Bundles(root)
+    await bundles.settle()
+    name_released(root, "another", "f" * 64)
+    await bundles.refresh()
+    store.add(better)
+    store.release(better)
+
+    await bundles.refresh()
+
+    assert bundles.released == {"tiny": better.id}
+
+
 async def test_a_release_that_was_replaced_meanwhile_is_not_taken_back(root: Path) -> None:
     store, better = BundleStore(root), build_bundle(uploads=True)
     store.add(better)

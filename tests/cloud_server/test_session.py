@@ -277,6 +277,18 @@ async def test_a_session_that_ends_leaves_the_turn_to_the_one_that_is_open(
     assert answer.stored.events_stored == 1
 
 
+async def test_only_a_cloud_that_takes_part_in_a_replay_believes_that_there_is_one(
+    open_cloud: OpenCloud, bundle: Bundle
+) -> None:
+    async with open_cloud(replays=False) as cloud:
+        device = cloud.device()
+        welcome = await device.hello(bundle, waits=True)
+        answer = await device.ask(refresh=Refresh(items=[1]), round=2**31)
+
+    assert welcome.fault.code == "access-refused"
+    assert answer.fault.message == "a session opens with a hello"
+
+
 async def test_uploads_need_the_manifest_s_leave(open_cloud: OpenCloud, root: Path) -> None:
     private = release(root, make_bundle(uploads=False))
     async with open_cloud() as cloud:
@@ -519,17 +531,8 @@ class SharingMethod:
         return Personalization({VECTOR: heard_BD}, uplinks.outputs[VECTOR])
 
 
-@pytest.mark.parametrize(
-    ("replayed", "expected"), [(True, [0, 0, 10, 1, 20, 2]), (False, [0, 1, 10, 2, 20, 3])]
-)
-async def test_neighbours_hear_of_each_other_in_the_next_round_of_a_replay_and_else_at_once(
-    open_cloud: OpenCloud,
-    root: Path,
-    load_tiny: Callable[[Any], None],
-    replayed: bool,
-    expected: list[int],
-) -> None:
-    load_tiny(SharingMethod())
+def sharing_bundle(root: Path) -> Bundle:
+    """A bundle of two users who are each other's neighbours."""
     sharing = {
         **GROUPED,
         "slots": [{"name": VECTOR, "shape": [WIDTH]}],
@@ -542,7 +545,39 @@ async def test_neighbours_hear_of_each_other_in_the_next_round_of_a_replay_and_e
     np.save(folder / "neighbours.npy", np.array([[1], [0]]), allow_pickle=False)
     schema = {"user": pl.Int32, "seq": pl.Int32, "item": pl.Int32, "at": pl.Float64}
     pl.DataFrame(schema=schema).write_parquet(folder / "history.parquet")
-    heard = []
+    return bundle
+
+
+async def test_what_a_late_session_says_does_not_replace_what_a_newer_one_said(
+    open_cloud: OpenCloud, root: Path, load_tiny: Callable[[Any], None]
+) -> None:
+    load_tiny(SharingMethod())
+    bundle = sharing_bundle(root)
+    async with open_cloud() as cloud:
+        former, present, other = (cloud.device() for _ in range(3))
+        for device, user in ((former, 0), (present, 0), (other, 1)):
+            await device.hello(bundle, user=user)
+        await present.ask(refresh=Refresh(outputs=[sent(*[2] * WIDTH)]))
+
+        late = await former.ask(refresh=Refresh(outputs=[sent(*[1] * WIDTH)]))
+        (heard,) = (await other.ask(refresh=Refresh(outputs=[sent(*[5] * WIDTH)]))).overlay.slots
+
+    assert "newer session" in late.fault.message
+    assert tensor_from_proto(heard)[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("replayed", "expected"), [(True, [0, 0, 10, 1, 20, 2]), (False, [0, 1, 10, 2, 20, 3])]
+)
+async def test_neighbours_hear_of_each_other_in_the_next_round_of_a_replay_and_else_at_once(
+    open_cloud: OpenCloud,
+    root: Path,
+    load_tiny: Callable[[Any], None],
+    replayed: bool,
+    expected: list[int],
+) -> None:
+    load_tiny(SharingMethod())
+    bundle, heard = sharing_bundle(root), []
 
     async with open_cloud() as cloud:
         one, other = cloud.device(), cloud.device()

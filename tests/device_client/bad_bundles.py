@@ -120,6 +120,25 @@ def graph_without_file() -> Bad:
     return relabelled(graphs=graphs)
 
 
+def port_of_another_type() -> Bad:
+    good = build_bundle()
+    graphs = json.loads(good.manifest_bytes)["graphs"]
+    graphs["scorer"]["outputs"][0]["dtype"] = "int64"
+    return relabelled(graphs=graphs)
+
+
+def input_left_out() -> Bad:
+    """Neither the manifest nor the test vector knows of the candidates, which the graph wants."""
+    good = build_bundle()
+    graphs = json.loads(good.manifest_bytes)["graphs"]
+    inputs = graphs["scorer"]["inputs"]
+    graphs["scorer"]["inputs"] = [port for port in inputs if port["name"] != "candidate_ids"]
+    vector = dict(arrays_from_bytes(good.files[TEST_VECTOR]))
+    del vector["candidate_ids"]
+    files = {**good.files, TEST_VECTOR: arrays_to_bytes(vector)}
+    return sealed(*resealed(good, files, graphs=graphs))
+
+
 def not_json() -> Bad:
     return sealed(b"\x00 this is no manifest", dict(build_bundle().files))
 
@@ -154,6 +173,8 @@ KINDS: dict[str, tuple[Callable[[], Bad], str]] = {
     "unknown operator": (unknown_operator, "bundle-refused"),
     "no graph at all": (lambda: relabelled(graphs={}), "bundle-refused"),
     "graph without its file": (graph_without_file, "bundle-corrupt"),
+    "port of another type": (port_of_another_type, "bundle-refused"),
+    "input left out": (input_left_out, "bundle-refused"),
     "graph that is none": (
         lambda: with_files(**{"scorer.onnx": b"\x00junk" * 50}),
         "bundle-refused",

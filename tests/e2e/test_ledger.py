@@ -89,7 +89,9 @@ async def big_cloud(folder: Path, bundle: Bundle) -> AsyncIterator[tuple[str, Pa
     store.add(bundle)
     (bundles / "models" / bundle.id).mkdir(parents=True)
     store.release(bundle)
-    settings = ServeSettings(bundles=bundles, listen="127.0.0.1:0", device="cpu", ledger=ledger)
+    settings = ServeSettings(
+        bundles=bundles, listen="127.0.0.1:0", device="cpu", ledger=ledger, replays=True
+    )
     async with listening(settings) as address:
         yield address, ledger
 

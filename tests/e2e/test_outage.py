@@ -30,6 +30,7 @@ UPLOADING = Scenario(
 
 async def serve(fleet: Fleet, bundles: Path, journal: Path, address: str) -> tuple[Process, str]:
     places = ("--bundles", str(bundles), "--listen", address, "--journal", str(journal))
+    places += ("--set", "replays=true")
     cloud = fleet.start(f"cloud-{len(list(journal.parent.glob('*.log')))}", CLOUD, "serve", *places)
     return cloud, await fleet.line(cloud, "listening on ", 60)
 

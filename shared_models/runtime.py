@@ -1,4 +1,4 @@
-"""onnxruntime: the only file that knows it. Its errors become ours here."""
+"""onnxruntime, as devices and who proves bundles for them run it. Its errors become ours here."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,10 +12,12 @@ from shared_models.contract.errors import BadSetting, BundleRefused
 from shared_models.contract.manifest import GraphSpec
 from shared_models.contract.tensors import Dim, Float32Array
 
+CPU: Final = ("CPUExecutionProvider",)
 _ERRORS_ONLY: Final = 3
 _DTYPES: Final = {"tensor(float)": "float32", "tensor(int64)": "int64"}
-# onnxruntime has no base class for its errors.
+# onnxruntime has no base class for its errors; a ValueError is of inputs that were left out.
 _ERRORS: Final = (
+    ValueError,
     ort.EPFail,
     ort.Fail,
     ort.InvalidArgument,
