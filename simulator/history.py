@@ -8,9 +8,11 @@ What was sent and never acknowledged may be there or not. The cloud's files are 
 disk after the run, by the tables that they have, and not through the cloud's own code.
 """
 
+import json
+import os
 import sqlite3
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,10 +34,16 @@ from shared_models.contract.history import (
     digest,
     read_history,
 )
-from simulator.places import CONTRIBUTIONS, HISTORY, JOURNAL, JOURNALS, MEMORY
+from simulator.places import CONTRIBUTIONS, HISTORY, JOURNAL, JOURNALS, KEPT, MEMORY
 
 Life = Sequence[Entry]
 """What one device process wrote down, from its beginning to its end or to a kill."""
+What = tuple[int, float]
+"""The item of an event, and when it was taken."""
+Numbered = dict[int, dict[int, set[What]]]
+"""By user, and by the number of the event."""
+KEEP: Final = 1000
+"""How many of a user's newest events a cloud keeps that is told nothing else."""
 _EVENTS: Final = "SELECT user, sequence, item, at FROM events"
 _VECTORS: Final = "SELECT user, version, data, settled_version, settled_data FROM vectors"
 _CONTRIBUTORS: Final = "SELECT lineage, user, stored FROM contributors"
@@ -106,7 +114,7 @@ def check_run(own: Path) -> tuple[Verdict, ...]:
     """
     lives = [list(read_history(path)) for path in sorted((own / HISTORY).glob(f"*{SUFFIX}"))]
     return (
-        check_events(lives, rows(own / JOURNAL, _EVENTS)),
+        check_events(lives, rows(own / JOURNAL, _EVENTS), _kept(own)),
         check_vectors(lives, _vectors(own / MEMORY)),
         check_contributions(lives, rows(own / CONTRIBUTIONS, _CONTRIBUTORS)),
     )
@@ -125,26 +133,39 @@ def require_kept(own: Path) -> tuple[Verdict, ...]:
     return verdicts
 
 
-def check_events(lives: Iterable[Life], stored: Iterable[tuple[Any, ...]]) -> Verdict:
+def note_kept(own: Path, flags: Sequence[str]) -> None:
+    """Write down beside a run's journal how many events of each user its cloud keeps.
+
+    Args:
+        own: the folder of the run.
+        flags: ``path=value`` settings that its cloud has taken.
+    """
+    given = dict(flag.split("=", 1) for flag in flags)
+    keep = given.get("history") or os.environ.get("CONCERTO_CLOUD_HISTORY") or str(KEEP)
+    (own / KEPT).write_text(json.dumps(int(json.loads(keep))))
+
+
+def check_events(
+    lives: Iterable[Life], stored: Iterable[tuple[Any, ...]], keep: int = KEEP
+) -> Verdict:
     """Hold acknowledged events against the journal's rows (user, sequence, item, at).
 
     What a user has before the first number that was ever sent is their past, which the cloud knew.
-    The journal forgets a user's oldest events: none is missed that is older than all it holds.
+    Of each user the journal may forget all but the newest ``keep`` events.
     """
-    held: dict[int, dict[int, tuple[int, float]]] = defaultdict(dict)
+    held: dict[int, dict[int, What]] = defaultdict(dict)
     for user, sequence, item, at in stored:
         held[user][sequence] = (item, at)
     sent, promised = _sent_and_promised(lives)
     acknowledged = lost = doubled = reordered = 0
     for user, tries in sent.items():
         own, certain = held[user], promised[user]
-        acknowledged += len(certain)
-        oldest = min(own, default=0)
-        missing = {n: what for n, what in certain.items() if n >= oldest and own.get(n) != what}
+        acknowledged += sum(map(len, certain.values()))
+        forgotten = max((*own, *certain), default=0) - keep
         strange = Counter(
             what for n, what in own.items() if n >= min(tries) and what not in tries.get(n, ())
         )
-        for what in missing.values():
+        for what in _missing(certain, own, forgotten):
             if strange[what]:
                 strange[what] -= 1
                 reordered += 1
@@ -241,14 +262,24 @@ def rows(path: Path, query: str) -> list[tuple[Any, ...]]:
         return database.execute(query).fetchall()
 
 
-def _sent_and_promised(
-    lives: Iterable[Life],
-) -> tuple[dict[int, dict[int, set[tuple[int, float]]]], dict[int, dict[int, tuple[int, float]]]]:
-    """By user and number, what was ever sent under it, and what of that was acknowledged."""
-    sent: dict[int, dict[int, set[tuple[int, float]]]] = defaultdict(lambda: defaultdict(set))
-    promised: dict[int, dict[int, tuple[int, float]]] = defaultdict(dict)
+def _missing(
+    certain: Mapping[int, set[What]], own: Mapping[int, What], forgotten: int
+) -> Iterator[What]:
+    """What was promised under a number that holds something else, or nothing.
+
+    Where several were promised under one, all but one are lost, even of what may be forgotten.
+    """
+    for number, promises in certain.items():
+        excused = number <= forgotten and number not in own
+        yield from sorted(promises - {own.get(number)})[int(excused) :]
+
+
+def _sent_and_promised(lives: Iterable[Life]) -> tuple[Numbered, Numbered]:
+    """What was ever sent, and what of that was acknowledged."""
+    sent: Numbered = defaultdict(lambda: defaultdict(set))
+    promised: Numbered = defaultdict(lambda: defaultdict(set))
     for life in lives:
-        waiting: dict[int, dict[int, tuple[int, float]]] = defaultdict(dict)
+        waiting: dict[int, dict[int, What]] = defaultdict(dict)
         for entry in life:
             if isinstance(entry, EventsSent):
                 for number, what in enumerate(zip(entry.items, entry.at, strict=True), entry.first):
@@ -257,8 +288,13 @@ def _sent_and_promised(
             elif isinstance(entry, EventsStored):
                 own = waiting[entry.user]
                 for number in [each for each in own if each < entry.stored]:
-                    promised[entry.user].setdefault(number, own.pop(number))
+                    promised[entry.user][number].add(own.pop(number))
     return sent, promised
+
+
+def _kept(own: Path) -> int:
+    path = own / KEPT
+    return int(path.read_text()) if path.is_file() else KEEP
 
 
 def _vectors(folder: Path) -> Iterator[tuple[str, int, int, int, int, int]]:

@@ -16,7 +16,7 @@ from simulator.chaos import Troupe
 from simulator.coordinator import Coordinator, DeviceLink
 from simulator.drill import Drill
 from simulator.fleet import Fleet, Process
-from simulator.history import require_kept
+from simulator.history import note_kept, require_kept
 from simulator.keeper import CloudKeeper
 from simulator.links import link
 from simulator.places import BUNDLES, JOURNAL, MEMORY, own_folder
@@ -99,6 +99,8 @@ class Stage:
             await self._play_under(run, run.drill, self._prepared(run, ledger))
             return
         cloud = await self._serve(run, ledger)
+        if run.history:
+            note_kept(own_folder(self._folder, run.name), run.flags)
         if not self._links:
             await self._gather()
         start = self._clock()
@@ -119,6 +121,7 @@ class Stage:
         own = self._sites.identities.own
         keeper = CloudKeeper(self._fleet, f"cloud-{run.name}", command, drill.serving, own)
         self._cloud_address = await keeper.start()
+        note_kept(own_folder(self._folder, run.name), run.flags)
         if not self._links:
             await self._gather()
         troupe = self._troupe(run, drill, keeper)

@@ -28,7 +28,7 @@ from shared_models.contract.history import (
 )
 from shared_models.contract.manifest import MemorySpec
 from simulator.cli import app
-from simulator.history import Verdict, check_run, check_runs, require_kept
+from simulator.history import Verdict, check_run, check_runs, note_kept, require_kept
 from simulator.places import CONTRIBUTIONS, HISTORY, JOURNAL, MEMORY, own_folder
 
 USERS, EVENTS, PAST = 3, 8, 4
@@ -206,10 +206,48 @@ def test_what_goes_backwards_is_reordered(own: Path) -> None:
     assert check_run(own)[1] == Verdict("vectors", 8, reordered=1)
 
 
-def test_what_the_journal_may_forget_is_not_missed(own: Path) -> None:
+@pytest.mark.parametrize(("newest", "lost"), [(1, 0), (2, 1), (EVENTS, 3)])
+def test_only_what_the_journal_may_forget_is_not_missed(own: Path, newest: int, lost: int) -> None:
+    note_kept(own, ["limits.pace=5", f"history={newest}"])
     change(own / JOURNAL, "DELETE FROM events WHERE user = 1 AND sequence < 7")
 
-    assert check_run(own)[0].holds
+    assert check_run(own)[0].lost == lost
+
+
+def test_a_cloud_that_was_told_nothing_keeps_a_thousand_events(own: Path) -> None:
+    change(own / JOURNAL, "DELETE FROM events WHERE user = 1 AND sequence < 7")
+    note_kept(own, [])
+
+    assert check_run(own)[0].lost == 3
+
+
+@pytest.mark.parametrize(
+    "stored",
+    ["INSERT INTO events VALUES (1, 8, 108, 8.0)", "INSERT INTO events VALUES (1, 8, 999, 99.0)"],
+)
+@pytest.mark.parametrize("keep", [1, 1000])
+def test_of_two_promises_under_one_number_one_is_lost_in_whatever_order_they_are_read(
+    own: Path, stored: str, keep: int
+) -> None:
+    first, second = what(1, EVENTS), (999, 99.0)
+    change(own / JOURNAL, stored)
+    note_kept(own, [f"history={keep}"])
+    for name, (item, at) in {"device-10": first, "device-9": second}.items():
+        entries = EventsSent(1, EVENTS, [item], [at]), EventsStored(1, EVENTS + 1)
+        (own / HISTORY / f"{name}.jsonl").write_text("".join(map(line, entries)))
+
+    assert check_run(own)[0] == Verdict("events", USERS * (EVENTS - PAST) + 2, lost=1)
+
+
+def test_a_promise_that_was_written_over_is_lost_though_both_may_be_forgotten_by_now(
+    own: Path,
+) -> None:
+    entries = EventsSent(1, PAST, [999], [99.0]), EventsStored(1, PAST + 1)
+    (own / HISTORY / "device-0.jsonl").write_text("".join(map(line, entries)))
+    change(own / JOURNAL, "DELETE FROM events WHERE user = 1 AND sequence < 7")
+    note_kept(own, ["history=1"])
+
+    assert check_run(own)[0].lost == 1
 
 
 def test_a_run_that_broke_a_promise_fails_in_words(own: Path) -> None:
