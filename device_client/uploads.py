@@ -6,7 +6,7 @@ from device_client.backoff import delays
 from device_client.cloud import Cloud, Identity, tell
 from device_client.outbox import Outbox
 from device_client.settings import DeviceSettings
-from shared_models.contract.errors import CloudUnavailable
+from shared_models.contract.errors import CloudUnavailable, TokenRefused
 from shared_models.contract.events import Event, EventBatch
 
 
@@ -54,6 +54,7 @@ class Uploads:
 
         Raises:
             CloudUnavailable: nobody tells from which number on.
+            TokenRefused: nobody tells it to this user.
         """
         await self._anchor(who)
         return self._outbox.pending(lag=lag)
@@ -63,10 +64,11 @@ class Uploads:
         self._outbox.acknowledged(stored)
 
     async def flush(self, who: Identity) -> None:
-        """Hand over every event that waits; waits for a missing cloud up to ``flush_s``.
+        """Hand over every event that waits; waits for cloud and token up to ``flush_s``.
 
         Raises:
-            CloudUnavailable: it stayed away; nothing is lost, the events still wait.
+            CloudUnavailable: one was missing for as long; nothing is lost, the events still wait.
+            BadAsk: the cloud refuses what waits.
         """
         if not self._outbox:
             return
@@ -78,7 +80,7 @@ class Uploads:
         except TimeoutError as error:
             raise CloudUnavailable(
                 f"{len(self._outbox)} events of user {who.user} wait since "
-                f"{self._flush_s:g} s for a cloud that is away"
+                f"{self._flush_s:g} s for a cloud that is away or takes no token of theirs"
             ) from error
 
     async def _send(self, who: Identity) -> bool:
@@ -86,7 +88,9 @@ class Uploads:
         try:
             await self._anchor(who)
             self._outbox.acknowledged(await self._cloud.upload(who, self._outbox.pending()))
-        except CloudUnavailable as error:
+        except (CloudUnavailable, TokenRefused) as error:
+            # A token ends, and whoever renews it may come a moment late: a session is opened with
+            # another one as soon as there is one.
             tell("upload", who, error)
         return not self._outbox
 

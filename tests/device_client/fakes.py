@@ -19,7 +19,7 @@ from protos.v1.collaboration_pb2_grpc import (
 )
 from shared_models.contract.arrays import arrays_to_bytes
 from shared_models.contract.bundle import DEFAULTS, TEST_VECTOR, Bundle, pack, unpack
-from shared_models.contract.errors import CloudUnavailable
+from shared_models.contract.errors import CloudUnavailable, TokenRefused
 from shared_models.contract.events import EventBatch
 from shared_models.contract.features import PRIOR, FeatureSpec
 from shared_models.contract.federation import Contribution, Outcome, Settled
@@ -147,6 +147,7 @@ class FakeCloud:
 
     Attributes:
         away: while true every call fails.
+        refuses_tokens: while true no session is opened, since its token has ended.
         heads: what the next refreshes get; the last one stays.
         refreshes: (user, items, events_seen, at) of each refresh.
         uplinks: what each of them brought.
@@ -162,7 +163,7 @@ class FakeCloud:
     """
 
     def __init__(self, bundle: Bundle) -> None:
-        self.bundle, self.away = bundle, False
+        self.bundle, self.away, self.refuses_tokens = bundle, False, False
         self.heads: list[Float32Array] = [head(0.5)]
         self.refreshes: list[tuple[int, list[int], int, float]] = []
         self.journal: dict[int, list[int]] = {}
@@ -180,6 +181,8 @@ class FakeCloud:
     def _check(self, who: Identity) -> None:
         if self.away:
             raise CloudUnavailable("away")
+        if self.refuses_tokens:
+            raise TokenRefused("the token has expired: ask for a new one")
         assert who.bundle_id == self.bundle.id
 
     async def released(self, method: str) -> str:

@@ -1,5 +1,6 @@
 """The device's whole story, behind the seam."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 
@@ -259,6 +260,21 @@ async def test_a_full_outbox_waits_for_the_cloud_and_loses_nothing(
         await uploads.observe(4)
     uploads.cloud.away = False
     await uploads.device.flush()
+
+    assert uploads.cloud.journal[1] == [1, 2, 3]
+
+
+async def test_events_wait_while_a_token_is_renewed_and_then_go_up(
+    settings: DeviceSettings,
+) -> None:
+    uploads = Uploads(settings, upload_batch=2, flush_s=10.0)
+    uploads.cloud.refuses_tokens = True
+
+    await uploads.observe(1, 2, 3)
+    flushing = asyncio.create_task(uploads.device.flush())
+    await asyncio.sleep(0.05)
+    uploads.cloud.refuses_tokens = False
+    await flushing
 
     assert uploads.cloud.journal[1] == [1, 2, 3]
 

@@ -23,7 +23,7 @@ from tests.pages import ROOT, Command, commands, fences, pages, prose
 README = ROOT / "README.md"
 KINDS = re.compile(r'sh( bench)?|python|text|(yaml|json)( title="[\w./-]+")?')
 # Of the shell.
-PLAIN = {"ls", "printf", "source", "kill", "wait", "until", "do", "sleep", "done"}
+PLAIN = {"ls", "mv", "printf", "source", "kill", "wait", "until", "do", "sleep", "done"}
 IMAGES = {
     "concerto/simulator": "concerto",
     "concerto/cloud": "concerto-cloud",
