@@ -140,7 +140,7 @@ def test_a_client_that_fails_or_says_nothing_of_use_is_told() -> None:
 
 @pytest.mark.slow
 def test_every_client_of_the_echo_tells_its_rate() -> None:
-    brief = ("--seconds", "0.2", "--warm-up", "0.1", "--devices", "2")
+    brief = ("--seconds", "1", "--warm-up", "0.1", "--devices", "2")
     with serving("bench.echo", "server") as echo, serving("bench.floor", "server") as raw:
         rates = [
             told("bench.echo", "client", "--address", echo.address, "--kind", "stream", *brief),

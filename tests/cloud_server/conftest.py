@@ -1,7 +1,8 @@
 """A cloud on loopback that serves a tiny method."""
 
+import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,6 +15,7 @@ import torch
 from grpc import aio
 from torch import Tensor, nn
 
+from cloud_server.batcher import Batcher
 from cloud_server.bundles import Bundles
 from cloud_server.checkpoints import Trained
 from cloud_server.server import listening
@@ -215,6 +217,28 @@ def open_cloud(root: Path, load_tiny: object) -> OpenCloud:
             yield Cloud.dial(address, channel)
 
     return opened
+
+
+Queued = Callable[[int], Awaitable[None]]
+
+
+@pytest.fixture
+def queued(monkeypatch: pytest.MonkeyPatch) -> Queued:
+    """Waits until so many refreshes wait for their batch."""
+    batchers: list[Batcher[Any, Any]] = []
+    plain = Batcher.__init__
+
+    def remember(self: Any, *args: Any, **options: Any) -> None:
+        plain(self, *args, **options)
+        batchers.append(self)
+
+    monkeypatch.setattr(Batcher, "__init__", remember)
+
+    async def until(count: int) -> None:
+        while sum(each.waiting for each in batchers if each.name == "personalize") < count:
+            await asyncio.sleep(0.001)
+
+    return until
 
 
 @pytest.fixture

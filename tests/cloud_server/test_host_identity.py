@@ -49,7 +49,7 @@ async def ended(channel: aio.Channel, kind: str) -> StatusCode:
     async def once() -> StatusCode:
         call = stub.Attend() if kind == "attend" else stub.Run()
         word = Attendance() if kind == "attend" else Command(start=Start(arguments=["resolve"]))
-        with suppress(asyncio.InvalidStateError, aio.AioRpcError):
+        with suppress(asyncio.InvalidStateError, aio.AioRpcError, aio.InternalError):
             await call.write(word)
             await call.done_writing()
             while await call.read() is not aio.EOF:

@@ -125,11 +125,14 @@ OF_ALL = (check, watch_health, reflect)
 
 
 async def status_of(call: Call, cloud: Cloud, bundle: Bundle) -> StatusCode:
-    try:
-        await call(cloud, bundle)
-    except aio.AioRpcError as error:
-        return error.code()
-    return StatusCode.OK
+    async def ended() -> StatusCode:
+        try:
+            await call(cloud, bundle)
+        except aio.AioRpcError as error:
+            return error.code()
+        return StatusCode.OK
+
+    return await settled(ended)
 
 
 @pytest.mark.parametrize("call", [*OF_DEVICES, *OF_ALL], ids=lambda call: call.__name__)

@@ -167,7 +167,7 @@ async def test_a_cloud_that_stops_answers_what_it_has_taken(
     root: Path, bundle: Bundle, method: TinyMethod
 ) -> None:
     async with contextlib.AsyncExitStack() as dialled, contextlib.AsyncExitStack() as serving:
-        settings = ServeSettings(bundles=root, listen="127.0.0.1:0", device="cpu")
+        settings = ServeSettings(bundles=root, listen="127.0.0.1:0", device="cpu", grace_s=2)
         address = await serving.enter_async_context(listening(settings))
         channel = await dialled.enter_async_context(aio.insecure_channel(address))
         device, idle = (Cloud.dial(address, channel).device() for _ in range(2))

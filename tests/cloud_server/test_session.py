@@ -25,6 +25,7 @@ from tests.cloud_server.conftest import (
     Cloud,
     Device,
     OpenCloud,
+    Queued,
     SilentMethod,
     TinyMethod,
     make_bundle,
@@ -136,7 +137,7 @@ async def test_rank_asks_of_different_lengths_get_their_own_scores(
 
 @pytest.mark.parametrize("together", [1, 3, 8, 9, 40, 61, 64])
 async def test_an_overlay_is_the_same_to_the_last_bit_whatever_shares_its_batch(
-    open_cloud: OpenCloud, bundle: Bundle, method: TinyMethod, together: int
+    open_cloud: OpenCloud, bundle: Bundle, method: TinyMethod, queued: Queued, together: int
 ) -> None:
     async def overlay(device: Device, user: int) -> bytes:
         answer = await device.ask(refresh=Refresh(items=[user % 50 + 1, user % 7]))
@@ -153,7 +154,7 @@ async def test_an_overlay_is_the_same_to_the_last_bit_whatever_shares_its_batch(
         while not method.asked:
             await asyncio.sleep(0.001)
         asked = [asyncio.create_task(overlay(device, user)) for user, device in enumerate(devices)]
-        await asyncio.sleep(0.2)
+        await queued(together)
         method.gate.set()
 
         crowd = await asyncio.gather(*asked)
@@ -318,7 +319,7 @@ async def test_a_bundle_that_asks_for_nothing_is_served_all_the_same(
 
 
 async def test_a_busy_cloud_sheds_devices_and_lets_replays_wait(
-    open_cloud: OpenCloud, bundle: Bundle, method: TinyMethod
+    open_cloud: OpenCloud, bundle: Bundle, method: TinyMethod, queued: Queued
 ) -> None:
     async with open_cloud(room=1, largest_batch=1) as cloud:
         hurried, patient = cloud.device(), [cloud.device() for _ in range(4)]
@@ -327,7 +328,7 @@ async def test_a_busy_cloud_sheds_devices_and_lets_replays_wait(
             await device.hello(bundle, waits=True)
         method.gate.clear()
         waiting = [asyncio.create_task(d.ask(refresh=Refresh(items=[1]))) for d in patient]
-        await asyncio.sleep(0.2)
+        await queued(1)
 
         shed = await hurried.ask(refresh=Refresh(items=[1]))
         method.gate.set()
@@ -339,7 +340,7 @@ async def test_a_busy_cloud_sheds_devices_and_lets_replays_wait(
 
 
 async def test_an_ask_that_waited_too_long_is_dropped_but_a_replay_s_never_is(
-    open_cloud: OpenCloud, bundle: Bundle, method: TinyMethod
+    open_cloud: OpenCloud, bundle: Bundle, method: TinyMethod, queued: Queued
 ) -> None:
     async with open_cloud(patience_s=0.05, largest_batch=1) as cloud:
         first, hurried, patient = (cloud.device() for _ in range(3))
@@ -347,11 +348,15 @@ async def test_an_ask_that_waited_too_long_is_dropped_but_a_replay_s_never_is(
         await hurried.hello(bundle)
         await patient.hello(bundle, waits=True)
         method.gate.clear()
-        asks = [
+        asks = [asyncio.create_task(first.ask(refresh=Refresh(items=[1])))]
+        while not method.asked:
+            await asyncio.sleep(0.001)
+        asks += [
             asyncio.create_task(device.ask(refresh=Refresh(items=[1])))
-            for device in (first, hurried, patient)
+            for device in (hurried, patient)
         ]
-        await asyncio.sleep(0.3)
+        await queued(2)
+        await asyncio.sleep(0.1)  # longer than its patience
 
         method.gate.set()
         served, dropped, waited = await asyncio.wait_for(asyncio.gather(*asks), 10)

@@ -117,8 +117,10 @@ class Closed(SimulationServicer):
     """A simulation that lets nobody in."""
 
     async def Join(  # noqa: N802
-        self, request_iterator: object, context: Any
+        self, request_iterator: AsyncIterator[object], context: Any
     ) -> AsyncIterator[object]:
+        # gRPC's asyncio client loses a status that comes amid a write.
+        await anext(aiter(request_iterator))
         await context.abort(grpc.StatusCode.PERMISSION_DENIED, "not you")
         yield
 

@@ -2,9 +2,12 @@
 
 import json
 import os
+import random
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +34,17 @@ def command(
         text=True,
         timeout=timeout,
     )
+
+
+def free_addresses(count: int) -> list[str]:
+    """Below the ports that the kernel lends by itself, so that nobody is lent one meanwhile."""
+    found: list[str] = []
+    for port in random.SystemRandom().sample(range(15_200, 30_000), 200):
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            found.append(f"127.0.0.1:{port}")
+        if len(found) == count:
+            return found
+    raise AssertionError("no port is free")
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ import pytest
 from shared_models.contract.bundle import BundleStore
 from simulator.report import load_run
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 CONTINUAL = (
     *("--method", "again: base[base.uploads=true,replay.retrain=2]"),
     *("--method", "remembers: ecrec[ecrec.long=20,replay.retrain=2]"),

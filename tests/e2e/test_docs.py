@@ -54,6 +54,8 @@ def shell(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> dict[str, st
         "PATH": f"{programs}:{os.environ['PATH']}",
         "PYTHONPATH": str(ROOT),
         "CONCERTO_CACHE": str(cache),
+        # Devices that are started before their simulator wait for it, on a busy machine for long.
+        "CONCERTO_DEVICE_CONNECT_S": "120",
     }
 
 

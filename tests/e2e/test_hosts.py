@@ -1,6 +1,5 @@
 """A run whose cloud is hosted elsewhere, and whose device processes come by themselves."""
 
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,17 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import ROOT, Run, command
+from tests.e2e.conftest import ROOT, Run, command, free_addresses
 from tests.runs import comparable, found, payload
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(600)]
 CLOUD, DEVICE = "cloud_server.cli", "device_client.cli"
 PLAYED = ("--method", "base", "--method", "duet")
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 @contextmanager
@@ -50,8 +44,8 @@ def test_a_run_over_hosts_gives_the_figures_and_payload_of_one_that_starts_all_b
     concerto_run: Run, tmp_path: Path
 ) -> None:
     concerto_run(tmp_path / "here", *PLAYED, "--devices", "1")
-    serve, listen = (f"127.0.0.1:{free_port()}" for _ in range(2))
-    places = ("--cloud", serve, "--simulation", listen)
+    serve, listen = free_addresses(2)
+    places = ("--cloud", serve, "--simulation", listen, "--set", "connect_s=120")
 
     with (
         hosted("--once") as (address, host),
@@ -82,7 +76,7 @@ def test_a_setting_that_the_hosted_cloud_refuses_is_told_in_its_words(
 
 
 def test_nobody_at_the_address_of_a_host_is_told_without_a_trace(cache: Path) -> None:
-    done = command("simulator.cli", "run", "--cloud-host", f"127.0.0.1:{free_port()}", cache=cache)
+    done = command("simulator.cli", "run", "--cloud-host", free_addresses(1)[0], cache=cache)
 
     assert done.returncode == 2
     assert "no `concerto-cloud host` answers at 127.0.0.1" in done.stderr

@@ -5,7 +5,6 @@ import math
 import os
 import re
 import shutil
-import socket
 import subprocess
 import time
 import urllib.error
@@ -19,7 +18,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.e2e.conftest import ROOT
+from tests.e2e.conftest import ROOT, free_addresses
 
 OBSERVE = ROOT / "docker" / "observe"
 GRAFANA = OBSERVE / "grafana"
@@ -148,14 +147,6 @@ def watched(
     finally:
         process.terminate()
         process.wait(30)
-
-
-def free_addresses(count: int) -> list[str]:
-    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    addresses = [f"127.0.0.1:{each.getsockname()[1]}" for each in held]
-    for each in held:
-        each.close()
-    return addresses
 
 
 def await_ready(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:

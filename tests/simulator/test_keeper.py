@@ -91,11 +91,11 @@ async def test_over_tls_a_cloud_is_asked_with_a_device_s_certificate(tmp_path: P
 async def test_a_cloud_that_stays_away_or_does_not_tell_fails_the_run(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(keeper_module, "_READY_S", 0.3)
     address, server = await up("127.0.0.1:0")
 
     with pytest.raises(RunFailed, match="does not tell: There is no such method"):
         await announced(address, None, "other")
     await server.stop(None)
+    monkeypatch.setattr(keeper_module, "_READY_S", 0.3)
     with pytest.raises(RunFailed, match="announces nothing"):
         await announced(address, None, "tiny")

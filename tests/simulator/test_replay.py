@@ -207,6 +207,7 @@ async def test_a_process_that_dies_ends_the_run_at_once(crowd: Crowd, moments: M
 async def test_missing_processes_are_told_after_the_timeout(crowd: Crowd) -> None:
     async with Coordinator() as coordinator:
         crowd(coordinator.address, 1, make_bundle())
+        await until(lambda: coordinator.joined == 1)
 
         with pytest.raises(RunFailed, match=r"1 of 2 device processes"):
             await coordinator.gathered(2, 0.5)

@@ -83,7 +83,8 @@ async def test_looking_keeps_no_descriptor_open_and_closes_nobodys() -> None:
         for _ in range(20):
             connections()
 
-        assert len(list(Path("/proc/self/fd").iterdir())) == before
+        # Others' may close meanwhile.
+        assert len(list(Path("/proc/self/fd").iterdir())) <= before
         assert not own.is_closing()
         own.write(b"x")
         await own.drain()
