@@ -5,13 +5,16 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shared_models.contract.errors import BadLog, BadNode
 from shared_models.contract.tensors import Float32Array
+
+_MOST: Final = 10_000
+"""Classes: each is a column of the labels, whether or not a node is of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +58,14 @@ def _numbers(path: Path, labels: Sequence[Any], ids: Sequence[str]) -> Float32Ar
         whole = isinstance(label, int) and not isinstance(label, bool) and label >= 0
         if label is not None and not whole:
             raise BadNode(path, node, f"expected the number of a class, found {label!r}")
+        if whole and label >= _MOST:
+            raise BadNode(path, node, f"is of class {label}: number classes from 0 to {_MOST - 1}")
     width = 1 + max(label for label in labels if label is not None)
-    rows = np.eye(width, dtype=np.float32)
-    unknown = np.zeros(width, np.float32)
-    return np.stack([unknown if label is None else rows[label] for label in labels])
+    labels_NC = np.zeros((len(ids), width), np.float32)
+    for place, label in enumerate(labels):
+        if label is not None:
+            labels_NC[place, label] = 1
+    return labels_NC
 
 
 def _lists(path: Path, labels: Sequence[Any], ids: Sequence[str]) -> Float32Array:

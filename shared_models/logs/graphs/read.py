@@ -20,6 +20,7 @@ from shared_models.contract.nodes import NodeGraph
 from shared_models.contract.tensors import Float32Array, Int64Array
 from shared_models.logs.graphs.absent import Absent, features_from_structure
 from shared_models.logs.graphs.classes import read_classes
+from shared_models.logs.graphs.files import beside
 from shared_models.logs.graphs.labelled import LabelledGraph
 
 _ENDS: Final = ("source", "target")
@@ -33,6 +34,7 @@ def read_graph(prefix: Path, absent: Absent = "degree") -> LabelledGraph:
         absent: what stands for features where there is no ``-feats.npy``.
 
     Raises:
+        BadSetting: the prefix has no name.
         PathMissing: one of the first three files is not there.
         BadLog, BadNode, TooSmall: they cannot be used.
     """
@@ -46,7 +48,7 @@ def read_graph(prefix: Path, absent: Absent = "degree") -> LabelledGraph:
     rows_N = _rows(_file(prefix, "id_map.json"), ids)
     path_of_classes = _file(prefix, "class_map.json")
     classes = read_classes(path_of_classes, _mapping(path_of_classes), list(ids))
-    features_NF = _features(prefix.with_name(f"{prefix.name}-feats.npy"), list(ids), rows_N)
+    features_NF = _features(beside(prefix, "feats.npy"), list(ids), rows_N)
     if features_NF is None:
         features_NF = features_from_structure(pairs_2P, len(ids), absent)
     return LabelledGraph(
@@ -60,6 +62,11 @@ def read_graph(prefix: Path, absent: Absent = "degree") -> LabelledGraph:
     )
 
 
+def has_features(prefix: Path) -> bool:
+    """Whether there is ``PREFIX-feats.npy``."""
+    return beside(prefix, "feats.npy").is_file()
+
+
 def read_walks(prefix: Path, ids: Sequence[str]) -> Int64Array | None:
     """``PREFIX-walks.txt``, pairs of nodes that random walks met: int64 (2, W); None: not there.
 
@@ -67,7 +74,7 @@ def read_walks(prefix: Path, ids: Sequence[str]) -> Int64Array | None:
         BadNode: a pair names a node that the graph does not have.
         BadLog: a line is no pair.
     """
-    path = prefix.with_name(f"{prefix.name}-walks.txt")
+    path = beside(prefix, "walks.txt")
     if not path.is_file():
         return None
     place, pairs = {node: number for number, node in enumerate(ids)}, []
@@ -84,7 +91,7 @@ def read_walks(prefix: Path, ids: Sequence[str]) -> Int64Array | None:
 
 
 def _file(prefix: Path, name: str) -> Path:
-    path = prefix.with_name(f"{prefix.name}-{name}")
+    path = beside(prefix, name)
     if not path.is_file():
         raise PathMissing(path)
     return path
@@ -174,7 +181,8 @@ def _features(path: Path, ids: Sequence[str], rows_N: Int64Array) -> Float32Arra
     if not path.is_file():
         return None
     try:
-        told = np.load(path, allow_pickle=False)
+        with path.open("rb") as file:
+            told = np.lib.format.read_array(file, allow_pickle=False)
     except (ValueError, EOFError) as error:
         raise BadLog(f"{path}: not an array of numbers: {error}") from error
     if told.ndim != 2 or told.dtype.kind not in "biuf" or not told.shape[1]:

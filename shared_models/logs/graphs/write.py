@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from shared_models.logs.graphs.files import beside
 from shared_models.logs.graphs.labelled import PARTS, LabelledGraph
 
 
@@ -14,9 +15,12 @@ def write_graph(graph: LabelledGraph, prefix: Path) -> None:
     """Write ``PREFIX-G.json``, ``-id_map.json``, ``-class_map.json`` and ``-feats.npy``.
 
     The first comes last, so that a reader finds all of them or is told what is missing.
+
+    Raises:
+        BadSetting: the prefix ends with a folder.
     """
+    features = beside(prefix, "feats.npy")
     prefix.parent.mkdir(parents=True, exist_ok=True)
-    features = prefix.with_name(f"{prefix.name}-feats.npy")
     draft = prefix.with_name(f".{features.name}.draft")
     with draft.open("wb") as file:
         np.save(file, graph.graph.features_NF, allow_pickle=False)
@@ -42,7 +46,7 @@ def _node_link(graph: LabelledGraph) -> dict[str, Any]:
 
 
 def _write(prefix: Path, name: str, content: Mapping[str, Any]) -> None:
-    path = prefix.with_name(f"{prefix.name}-{name}.json")
+    path = beside(prefix, f"{name}.json")
     draft = path.with_suffix(".draft")
     draft.write_text(json.dumps(content))
     draft.replace(path)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -249,6 +250,35 @@ def test_features_that_are_no_table_of_numbers_are_refused(prefix: Path) -> None
 
     with pytest.raises(BadLog, match=r"expected numbers \(nodes, features\)"):
         read_graph(prefix)
+
+
+def test_features_in_an_archive_are_refused(prefix: Path) -> None:
+    path = prefix.with_name(f"{prefix.name}-feats.npy")
+    with path.open("wb") as file:
+        np.savez(file, features=files()["feats"])
+
+    with pytest.raises(BadLog, match="not an array of numbers"):
+        read_graph(prefix)
+
+
+@pytest.mark.parametrize("name", [".", "/", ""])
+def test_a_prefix_without_a_name_is_refused(name: str, prefix: Path) -> None:
+    for use in (read_graph, partial(write_graph, read_graph(prefix))):
+        with pytest.raises(BadSetting, match="names no graph: give FOLDER/NAME"):
+            use(Path(name))
+
+
+def test_the_number_of_a_class_is_bounded(tmp_path: Path) -> None:
+    told = files()
+    told["class_map"] |= dict.fromkeys("abcde", 9_999) | {"f": None}
+    graph = read_graph(put(told, tmp_path))
+    told["class_map"]["c"] = 10_000
+
+    with pytest.raises(BadNode, match="node 'c': is of class 10000: number classes from 0 to 9999"):
+        read_graph(put(told, tmp_path))
+
+    assert graph.labels_NC.shape == (6, 10_000)
+    assert graph.labels_NC.sum(1).tolist() == [1, 1, 1, 1, 1, 0]
 
 
 def test_a_graph_without_nodes_or_without_labels_is_too_little(tmp_path: Path) -> None:
