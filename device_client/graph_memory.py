@@ -79,7 +79,10 @@ class GraphMemory:
         """
         places: Int64Array = nodes - self._forgotten
         if places.size and not 0 <= places.min() <= places.max() < len(self._features_NF):
-            raise BadAsk(f"a device is asked about a node that is none of {self.met}")
+            raise BadAsk(
+                f"a device is asked about a node that is none of {self.met}, or that it has "
+                f"forgotten: it keeps {self._most}"
+            )
         return places
 
     def _forget(self, count: int) -> None:

@@ -1,5 +1,6 @@
 """A run on a graph from beginning to end: check, train what is not trained yet, replay, report."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rich.table import Table
@@ -8,7 +9,7 @@ from device_client.settings import DeviceSettings
 from shared_models.contract.errors import BadSetting
 from shared_models.contract.settings import validated
 from shared_models.logs.graphs.labelled import LabelledGraph
-from shared_models.logs.graphs.read import read_graph
+from shared_models.logs.graphs.read import has_features, read_graph
 from shared_models.logs.prepare import cache_root
 from simulator.cache import BundleCache, Resolved, Say, resolved
 from simulator.entries import Entry, read_entry
@@ -46,9 +47,38 @@ def plan_on_graph(scenario: GraphScenario, sites: Sites = LOCAL) -> GraphPlan:
     device = validated(DeviceSettings, "device", scenario.device)
     entries = [read_entry(text) for text in scenario.methods]
     plays = tuple((entry, _resolved(scenario, entry, sites)) for entry in entries)
+    _refuse_other_features(scenario, plays)
     graph = read_graph(scenario.prefix, plays[0][1].config["absent"])
     holdings = draw_holdings(graph, scenario.graph, scenario.data_seed)
+    _refuse_to_forget(device, holdings)
     return GraphPlan(scenario, plays, device, graph, tuple(holdings), sites)
+
+
+def _refuse_other_features(
+    scenario: GraphScenario, plays: Sequence[tuple[Entry, Resolved]]
+) -> None:
+    """Entries play one graph: what stands for features that it lacks must be the same for all."""
+    if has_features(scenario.prefix):
+        return
+    first, known = plays[0][0].label, plays[0][1].config["absent"]
+    for entry, one in plays:
+        if (own := one.config["absent"]) != known:
+            raise BadSetting(
+                f"{entry.method}.absent",
+                f"{entry.label} has {own!r} and {first} {known!r}, but {scenario.prefix.name} has "
+                "no features: play them apart",
+            )
+
+
+def _refuse_to_forget(device: DeviceSettings, holdings: Sequence[Holding]) -> None:
+    """A device is asked about every node that it met, at every step."""
+    largest = max(len(holding.nodes_M) for holding in holdings)
+    if largest > device.graph_nodes:
+        raise BadSetting(
+            "device.graph_nodes",
+            f"devices would forget what they are asked about: the largest graph has {largest} "
+            f"nodes; set it to that, or graph.nodes to {device.graph_nodes}",
+        )
 
 
 def _resolved(scenario: GraphScenario, entry: Entry, sites: Sites) -> Resolved:
