@@ -112,8 +112,10 @@ async def perform_on_graph(plan: GraphPlan, say: Say) -> GraphResults:
             flags = tuple(assignments(scenario.cloud))
             run = Run(entry.label, one, seed, model, replay, flags)
             say(f"plays {one.title(seed)} on {len(plan.holdings)} devices")
-            await stage.play(run)
-            results.add(run, stage.clouds)
+            try:
+                await stage.play(run)
+            finally:
+                results.add(run, stage.clouds)
         await stage.dismiss()
     return results
 

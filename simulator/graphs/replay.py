@@ -3,6 +3,7 @@
 # Shapes: M nodes of a device, C classes.
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
@@ -51,6 +52,12 @@ class GraphReplay:
     def steps(self) -> int:
         """Times at which graphs grow."""
         return len(self.holdings[0].ends)
+
+    @property
+    def played(self) -> int:
+        """Steps that came to their end: every device classified."""
+        said = Counter(step for step, _ in self.said)
+        return sum(count == len(self.holdings) for count in said.values())
 
     async def play(
         self, links: Sequence[DeviceLink], retrain: Retrain | None = None

@@ -40,8 +40,8 @@ class GraphResults:
         self._runs: list[Run[GraphReplay]] = []
 
     def add(self, run: Run[GraphReplay], clouds: Mapping[int, int]) -> None:
-        """Take in a run; one that was cut short leaves no trace."""
-        if not run.accounts:
+        """Take in a run; of one that was cut short, the steps that came to their end."""
+        if not run.replay.played:
             return
         self._runs.append(run)
         summary = self.summary
@@ -71,7 +71,7 @@ class GraphResults:
                     "payload_down": payload.down,
                     "bundles_down": ledger.total(BUNDLE, method=entry).down,
                 }
-                for entry in runs
+                for entry in dict.fromkeys(run.label for run in self._runs if run.accounts)
             },
             "measured": {entry: milliseconds(replays) for entry, replays in runs.items()},
         }
@@ -98,7 +98,10 @@ def page(summary: Json, scenario: GraphScenario) -> str:
 
 
 def _classified(run: Run[GraphReplay]) -> pl.DataFrame:
-    """A row for each classified node: entry, seed, device, strength, step, node, label, scores."""
+    """A row for each node classified in a whole step.
+
+    Columns: entry, seed, device, strength, step, node, label, scores.
+    """
     replay = run.replay
     return pl.DataFrame(
         [
@@ -107,6 +110,7 @@ def _classified(run: Run[GraphReplay]) -> pl.DataFrame:
                 *(replay.graph.ids[node], label.tolist(), scores.tolist()),
             )
             for (step, user), said in sorted(replay.said.items())
+            if step < replay.played
             for node, label, scores in zip(
                 replay.asked(user, step).tolist(),
                 replay.graph.labels_NC[replay.asked(user, step)].astype(int),

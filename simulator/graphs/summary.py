@@ -59,8 +59,16 @@ def by_shift(runs: Mapping[str, Sequence[GraphReplay]]) -> list[Json]:
     """A row for each entry and strength at the last step: means over seeds, intervals over devices.
 
     Args:
-        runs: of each entry, one a seed; the first entry is what others are compared with.
+        runs: of each entry, one a seed; the first entry is what others are compared with. Those
+            that were cut short are left out.
     """
+    runs = {
+        entry: whole
+        for entry, replays in runs.items()
+        if (whole := [replay for replay in replays if replay.played == replay.steps])
+    }
+    if not runs:
+        return []
     rows, first = [], next(iter(runs))
     for strength in _strengths(runs[first]):
         groups = {
@@ -81,7 +89,7 @@ def by_shift(runs: Mapping[str, Sequence[GraphReplay]]) -> list[Json]:
 
 
 def by_step(runs: Mapping[str, Sequence[GraphReplay]]) -> list[Json]:
-    """A row for each entry, strength and step: means over seeds."""
+    """A row for each entry, strength and step: means over the seeds that came so far."""
     return [
         {
             "entry": entry,
@@ -92,8 +100,10 @@ def by_step(runs: Mapping[str, Sequence[GraphReplay]]) -> list[Json]:
         }
         for entry, replays in runs.items()
         for strength in _strengths(replays)
-        for step in range(replays[0].steps)
-        for groups in [[group_of(replay, strength, step) for replay in replays]]
+        for step in range(max(replay.played for replay in replays))
+        for groups in [
+            [group_of(replay, strength, step) for replay in replays if step < replay.played]
+        ]
     ]
 
 

@@ -164,12 +164,37 @@ async def test_results_can_be_read_by_programs_and_by_people(
     assert "turned round" in page
 
 
-async def test_a_run_that_was_cut_short_leaves_no_trace(
+def cut(run: Run[GraphReplay], said: int) -> Run[GraphReplay]:
+    """``run``, ended after so many answers."""
+    run.accounts = ()
+    run.replay.said = dict(sorted(run.replay.said.items())[:said])
+    return run
+
+
+async def test_a_run_that_was_cut_short_leaves_its_whole_steps(
+    graph_crowd: Crowd, graph: LabelledGraph, tmp_path: Path
+) -> None:
+    scenario = GraphScenario(prefix=tmp_path / "rare", out=tmp_path / "run", graph=HOW)
+    results = GraphResults(scenario, graph)
+
+    for label, said in (("one", 2 * 12 + 5), ("other", 12), ("whole", 3 * 12)):
+        results.add(cut(await played(graph_crowd, graph, label, tmp_path), said), {})
+
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    steps = {(row["entry"], row["step"]) for row in metrics["by_step"]}
+    frame = pl.read_parquet(tmp_path / "run" / "classified.parquet")
+    assert steps == {("one", 1), ("one", 2), ("other", 1), *(("whole", n) for n in (1, 2, 3))}
+    assert set(frame.select("entry", "step").unique().iter_rows()) == steps
+    assert {row["entry"] for row in metrics["by_shift"]} == {"whole"}
+    assert metrics["bytes"] == {}
+    assert "one, other, whole" in (tmp_path / "run" / "report.html").read_text()
+
+
+async def test_a_run_without_a_whole_step_leaves_no_trace(
     graph_crowd: Crowd, graph: LabelledGraph, tmp_path: Path
 ) -> None:
     scenario = GraphScenario(prefix=tmp_path / "rare", out=tmp_path / "run")
-    run = await played(graph_crowd, graph, "tiny", tmp_path)
-    run.accounts = ()
+    run = cut(await played(graph_crowd, graph, "tiny", tmp_path), 11)
 
     GraphResults(scenario, graph).add(run, {})
 
