@@ -32,6 +32,7 @@ from shared_models.contract.errors import (
 AUTHORITY: Final = "ca.pem"
 CERTIFICATE: Final = "cert.pem"
 KEY: Final = "key.pem"
+_LAST_PORT: Final = 65535
 SCHEME: Final = "concerto://"
 AuthContext = Mapping[str, Iterable[bytes]]
 """What gRPC knows of the other end: `grpc.ServicerContext.auth_context()`."""
@@ -127,9 +128,11 @@ def secured(
         plaintext: whether the user wants it in clear, wherever it goes.
 
     Raises:
-        BadSetting: it would leave this machine in clear and nobody said so; or both were given.
+        BadSetting: it is no address; it would leave this machine in clear and nobody said so; or
+            both were given.
         InputError: the identity cannot be used.
     """
+    _require_address(setting, address)
     if identity is not None and plaintext:
         raise BadSetting("plaintext", "contradicts --identity: give one of them")
     if identity is not None:
@@ -157,8 +160,9 @@ def bind(server: aio.Server, address: str, identity: ProcessIdentity | None) -> 
 
     Raises:
         PortTaken: another program listens there.
-        BadSetting: there is no such address here.
+        BadSetting: it is no address, or there is no such one here.
     """
+    _require_address("listen", address)
     try:
         if identity is None:
             port = server.add_insecure_port(address)
@@ -167,6 +171,13 @@ def bind(server: aio.Server, address: str, identity: ProcessIdentity | None) -> 
     except RuntimeError as error:
         raise _refusal(address) from error
     return f"{address.rpartition(':')[0]}:{port}"
+
+
+def _require_address(setting: str, address: str) -> None:
+    """Refuse what gRPC would take for another address than it seems to be."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > _LAST_PORT:
+        raise BadSetting(setting, f"write HOST:PORT, such as 127.0.0.1:50051, not {address!r}")
 
 
 def _refusal(address: str) -> InputError:

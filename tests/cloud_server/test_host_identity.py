@@ -97,6 +97,13 @@ async def test_off_loopback_a_host_wants_an_identity_or_the_word_plaintext() -> 
         pass
 
 
+@pytest.mark.parametrize("listen", ["127.0.0.1:abc", "127.0.0.1:99999", "127.0.0.1"])
+async def test_a_host_listens_at_addresses_only(listen: str) -> None:
+    with pytest.raises(BadSetting, match="'listen': write HOST:PORT"):
+        async with hosting(HostSettings(listen)):
+            pass
+
+
 @pytest.mark.parametrize(
     ("settings", "told"),
     [

@@ -86,6 +86,9 @@ def log(tmp_path: Path) -> str:
         (["--set", "replay.moments=0"], "'replay.moments': expected greater than 0, got 0"),
         (["--scenario", "none.yaml"], "none.yaml: no such scenario file"),
         (["--device", "3"], "--devices"),
+        (["--listen", "127.0.0.1:99999"], "'listen': write HOST:PORT"),
+        (["--listen", "127.0.0.1"], "'listen': write HOST:PORT"),
+        (["--cloud-host", "127.0.0.1:abc"], "'cloud-host': write HOST:PORT"),
     ],
 )
 def test_wrong_input_is_explained_in_a_line_and_leaves_nothing(

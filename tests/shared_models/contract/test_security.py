@@ -5,10 +5,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from grpc import aio
 
 from shared_models.contract.errors import BadSetting, CertificateRefused, PathMissing
 from shared_models.contract.security import (
     Role,
+    bind,
     demand,
     is_loopback,
     peer_of,
@@ -91,6 +93,19 @@ def test_loopback_needs_nothing_and_elsewhere_a_word_is_needed(folder: Path) -> 
         secured("cloud", "cloud:1", None, plaintext=False)
     with pytest.raises(BadSetting, match="contradicts"):
         secured("cloud", "127.0.0.1:1", folder, plaintext=True)
+
+
+NO_ADDRESSES = ("127.0.0.1:abc", "127.0.0.1:99999", "127.0.0.1:-1", "127.0.0.1", ":50051", "")
+
+
+@pytest.mark.parametrize("address", NO_ADDRESSES)
+async def test_what_is_no_address_is_refused_and_not_taken_for_another_one(address: str) -> None:
+    words = f"write HOST:PORT, such as 127.0.0.1:50051, not '{address}'"
+
+    with pytest.raises(BadSetting, match=f"'cloud-host': {words}"):
+        secured("cloud-host", address, None, plaintext=True)
+    with pytest.raises(BadSetting, match=f"'listen': {words}"):
+        bind(aio.server(), address, None)
 
 
 Auth = dict[str, list[bytes]]
