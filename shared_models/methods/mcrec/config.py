@@ -27,6 +27,9 @@ _SCORE_BYTES: Final = 2
 class Prices(BaseModel):
     """What a refresh costs, in the unit of outcomes: a taken item's share of others ranked below.
 
+    Labels know it, and devices obey it at ``device.refresh.threshold=0``: the threshold of a share
+    is where that share of rankings refreshes, whatever a refresh costs.
+
     0.01 for a KiB means that a refresh of a KiB must move the taken items of the next exposures
     past one more candidate in a hundred.
     """
@@ -115,8 +118,8 @@ class Config(MethodConfig):
     @property
     @override
     def history(self) -> int:
-        """The cloud's window as old as a list may get, and what is shown after it."""
-        return self.cloud_window + LONGEST + self.horizon
+        """The longer window of both rankers as old as a list may get, and what is shown after."""
+        return max(self.cloud_window, self.features.window) + LONGEST + self.horizon
 
     @property
     def refresh_cost(self) -> float:

@@ -90,24 +90,17 @@ def _scored(ranker: nn.Module, windows_BG: Tensor, candidates_BC: Tensor) -> Ten
     return torch.cat([ranker(*part) for part in parts])
 
 
-def labels(outcomes_BM: Tensor, cost: float, temperature: float = 0.0) -> Tensor:
-    """Which mechanism is best once a refresh is paid for: float32 (B, M), summing to 1.
+def labels(outcomes_BM: Tensor, cost: float, temperature: float) -> Tensor:
+    """How much each mechanism is the best once a refresh is paid for: (B, M), summing to 1.
 
     Args:
         outcomes_BM: of each, or what is expected of it.
         cost: of a refresh, in the unit of outcomes.
-        temperature: of the smoothing; 0: all on the best one, the earlier of equals.
+        temperature: of the smoothing, above 0.
     """
     paid_BM = outcomes_BM.clone()
     paid_BM[:, REFRESH] -= cost
-    if temperature:
-        return torch.softmax(paid_BM / temperature, dim=-1)
-    # Equal outcomes: what asks for least. Order of need, not of `MECHANISMS`.
-    best_B = _NEED[paid_BM[:, _NEED].argmax(-1)]
-    return torch.nn.functional.one_hot(best_B, paid_BM.shape[1]).to(outcomes_BM.dtype)
-
-
-_NEED = torch.tensor([0, 2, 1])
+    return torch.softmax(paid_BM / temperature, dim=-1)
 
 
 def _exposures(config: Config, batch: Batch, rng: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -204,7 +204,8 @@ class Mcrec:
         return logits_BC
 
     def _own(self, network: McrecNetwork, batch: Batch, prior_BC: Tensor) -> Tensor:
-        if batch.prior_BC is not None:
+        # The original's table tells priors; elsewhere they are those of the own cloud.
+        if self.config.part == "device" and batch.prior_BC is not None:
             prior_BC = batch.prior_BC
         windows_BT = cut_windows(batch.history_BH, self.config.features.window)
         logits_BC: Tensor = network.device(windows_BT, batch.candidates_BC, prior_BC)

@@ -3,7 +3,6 @@
 # Shapes: B rows, G events in the uplink, T in the device's window, C candidates, D width, W width
 # of the controller's item vectors, F of what is seen of two windows, M mechanisms.
 
-from collections.abc import Mapping
 from typing import Final
 
 import torch
@@ -183,13 +182,3 @@ class McrecNetwork(nn.Module):
     def device_items(self) -> Tensor:
         """The device ranker's vectors of items (V + 1, D), as they are."""
         return self.device.residual.trunk.items.table.detach()
-
-
-def sizes(network: McrecNetwork) -> Mapping[str, int]:
-    """Parameters of what runs where; the controller with the table that it is exported with."""
-    controller = DeviceController(network.controller, network.device_items)
-    counted = {"cloud": network.cloud, "device": network.device, "controller": controller}
-    return {
-        name: sum(each.numel() for each in (*part.parameters(), *part.buffers()))
-        for name, part in counted.items()
-    }

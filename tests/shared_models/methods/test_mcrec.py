@@ -1,6 +1,7 @@
 """mcrec's own contract."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -32,10 +33,12 @@ from shared_models.contract.ranking import (
     Wanted,
 )
 from shared_models.export import compile_bundle
+from shared_models.layers.sequence import cut_windows
+from shared_models.logs.sessions import LONGEST
 from shared_models.method import Batch
 from shared_models.methods.mcrec.decisions import decisions, labels
 from shared_models.methods.mcrec.method import Mcrec
-from shared_models.methods.mcrec.network import DeviceController, McrecNetwork, TLearner, sizes
+from shared_models.methods.mcrec.network import DeviceController, McrecNetwork, TLearner
 from tests.device_client.fakes import FakeCloud
 
 # Shapes: B rows, C candidates, G events in the uplink, M mechanisms.
@@ -280,29 +283,23 @@ def test_a_t_learner_labels_as_one_who_knows_the_outcomes() -> None:
 
     expected_BM, true_BM = learnt(outcomes)
 
-    agree = labels(expected_BM, 0.05).argmax(-1) == labels(true_BM, 0.05).argmax(-1)
+    agree = labels(expected_BM, 0.05, 0.1).argmax(-1) == labels(true_BM, 0.05, 0.1).argmax(-1)
     assert agree.float().mean() >= 0.9
 
 
 def test_where_mechanisms_do_alike_a_refresh_that_costs_is_never_the_label() -> None:
     expected_BM, _ = learnt(lambda x: (0.5 + 0.2 * x[:, :1]).expand(-1, 3), noise=0.02)
 
-    assert (labels(expected_BM, 0.02).argmax(-1) != REFRESH).all()
+    assert (labels(expected_BM, 0.02, 0.1).argmax(-1) != REFRESH).all()
 
 
 def test_a_higher_cost_moves_labels_away_from_refreshes() -> None:
     outcomes_BM = torch.rand(500, 3, generator=torch.Generator().manual_seed(0))
 
-    rates = [labels(outcomes_BM, cost)[:, REFRESH].mean() for cost in (0, 0.1, 0.3, 0.6, 1e9)]
-    smooth = [labels(outcomes_BM, cost, 0.1)[:, REFRESH].mean() for cost in (0, 0.1, 0.3, 1e9)]
+    rates = [labels(outcomes_BM, cost, 0.1)[:, REFRESH].mean() for cost in (0, 0.1, 0.3, 1e9)]
 
     assert all(dear < cheap for cheap, dear in pairwise(rates))
-    assert all(dear < cheap for cheap, dear in pairwise(smooth))
-    assert rates[-1] == smooth[-1] == 0
-
-
-def test_of_equal_mechanisms_the_label_is_what_asks_for_least() -> None:
-    assert labels(torch.full((1, 3), 0.5), 0.0).tolist() == [[1, 0, 0]]
+    assert rates[-1] == 0
 
 
 def test_smooth_labels_sum_to_one() -> None:
@@ -371,11 +368,51 @@ def test_a_session_that_ends_sooner_counts_its_own_exposures_only() -> None:
 @pytest.mark.parametrize("trunk", TRUNKS)
 def test_what_runs_on_the_device_is_smaller_than_what_runs_in_the_cloud(trunk: str) -> None:
     mcrec = load_method("mcrec", resolve("mcrec", 1000, trunk, {}))
+    assert isinstance(mcrec, Mcrec)
 
-    counted = sizes(mcrec.build(0))
+    network = built(mcrec)
+    controller = DeviceController(network.controller, network.device_items)
+    parts = {"cloud": network.cloud, "device": network.device, "controller": controller}
+    counted = {
+        name: sum(each.numel() for each in (*part.parameters(), *part.buffers()))
+        for name, part in parts.items()
+    }
 
     assert counted["controller"] < counted["device"]
     assert counted["controller"] + counted["device"] < counted["cloud"]
+
+
+@pytest.mark.parametrize(("window", "cloud_window"), [(80, 12), (6, 50)])
+def test_training_reads_enough_for_the_windows_of_both_rankers(
+    window: int, cloud_window: int
+) -> None:
+    config = make(window=window, cloud_window=cloud_window, horizon=4).config
+    history = torch.arange(1, config.history + 1)[None]
+
+    now, oldest = (
+        cut_windows(history, length, LONGEST + config.horizon) for length in (window, cloud_window)
+    )
+
+    assert now.shape == (1, window)
+    assert now.all()
+    assert oldest.all()
+
+
+def test_a_prior_in_a_log_is_of_the_part_that_learns_from_a_table_alone() -> None:
+    rows, candidates = session_rows(), torch.from_numpy(CANDIDATES).expand(ROWS, -1)
+    plain, told = (
+        replace(rows, candidates_BC=candidates, prior_BC=prior)
+        for prior in (None, torch.randn(ROWS, len(CANDIDATES)))
+    )
+
+    scored = {}
+    for part in ("all", "device"):
+        mcrec = make(part=part)
+        network = built(mcrec)
+        scored[part] = [mcrec.score(network, batch, age=3) for batch in (plain, told)]
+
+    assert torch.equal(*scored["all"])
+    assert not torch.equal(*scored["device"])
 
 
 def test_widths_that_do_not_grow_towards_the_cloud_are_refused() -> None:
