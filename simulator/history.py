@@ -8,8 +8,6 @@ What was sent and never acknowledged may be there or not. The cloud's files are 
 disk after the run, by the tables that they have, and not through the cloud's own code.
 """
 
-import json
-import os
 import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -34,7 +32,8 @@ from shared_models.contract.history import (
     digest,
     read_history,
 )
-from simulator.places import CONTRIBUTIONS, HISTORY, JOURNAL, JOURNALS, KEPT, MEMORY
+from simulator.kept import KEEP, read_kept
+from simulator.places import CONTRIBUTIONS, HISTORY, JOURNAL, JOURNALS, MEMORY
 
 Life = Sequence[Entry]
 """What one device process wrote down, from its beginning to its end or to a kill."""
@@ -42,8 +41,6 @@ What = tuple[int, float]
 """The item of an event, and when it was taken."""
 Numbered = dict[int, dict[int, set[What]]]
 """By user, and by the number of the event."""
-KEEP: Final = 1000
-"""How many of a user's newest events a cloud keeps that is told nothing else."""
 _EVENTS: Final = "SELECT user, sequence, item, at FROM events"
 _VECTORS: Final = "SELECT user, version, data, settled_version, settled_data FROM vectors"
 _CONTRIBUTORS: Final = "SELECT lineage, user, stored FROM contributors"
@@ -114,7 +111,7 @@ def check_run(own: Path) -> tuple[Verdict, ...]:
     """
     lives = [list(read_history(path)) for path in sorted((own / HISTORY).glob(f"*{SUFFIX}"))]
     return (
-        check_events(lives, rows(own / JOURNAL, _EVENTS), _kept(own)),
+        check_events(lives, rows(own / JOURNAL, _EVENTS), read_kept(own)),
         check_vectors(lives, _vectors(own / MEMORY)),
         check_contributions(lives, rows(own / CONTRIBUTIONS, _CONTRIBUTORS)),
     )
@@ -131,18 +128,6 @@ def require_kept(own: Path) -> tuple[Verdict, ...]:
     if broken:
         raise RunFailed(f"the cloud broke its word: {'; '.join(map(str, broken))}")
     return verdicts
-
-
-def note_kept(own: Path, flags: Sequence[str]) -> None:
-    """Write down beside a run's journal how many events of each user its cloud keeps.
-
-    Args:
-        own: the folder of the run.
-        flags: ``path=value`` settings that its cloud has taken.
-    """
-    given = dict(flag.split("=", 1) for flag in flags)
-    keep = given.get("history") or os.environ.get("CONCERTO_CLOUD_HISTORY") or str(KEEP)
-    (own / KEPT).write_text(json.dumps(int(json.loads(keep))))
 
 
 def check_events(
@@ -290,11 +275,6 @@ def _sent_and_promised(lives: Iterable[Life]) -> tuple[Numbered, Numbered]:
                 for number in [each for each in own if each < entry.stored]:
                     promised[entry.user][number].add(own.pop(number))
     return sent, promised
-
-
-def _kept(own: Path) -> int:
-    path = own / KEPT
-    return int(path.read_text()) if path.is_file() else KEEP
 
 
 def _vectors(folder: Path) -> Iterator[tuple[str, int, int, int, int, int]]:

@@ -10,8 +10,6 @@ CONTRIBUTIONS: Final = "contributions.sqlite"
 BUNDLES: Final = "bundles"
 MEMORY: Final = "memory"
 HISTORY: Final = "history"
-KEPT: Final = "kept.json"
-"""How many of a user's newest events the cloud keeps."""
 
 
 def own_folder(results: Path, run: str) -> Path:

@@ -16,8 +16,9 @@ from simulator.chaos import Troupe
 from simulator.coordinator import Coordinator, DeviceLink
 from simulator.drill import Drill
 from simulator.fleet import Fleet, Process
-from simulator.history import note_kept, require_kept
+from simulator.history import require_kept
 from simulator.keeper import CloudKeeper
+from simulator.kept import note_kept
 from simulator.links import link
 from simulator.places import BUNDLES, JOURNAL, MEMORY, own_folder
 from simulator.retraining import Continual, Retraining, retrained

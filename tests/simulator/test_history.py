@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from cloud_server.events import EventJournal
 from cloud_server.federation.journal import ContributionJournal, Waiting
 from cloud_server.memory.sqlite import SqliteMemory
+from cloud_server.settings import ServeSettings
 from shared_models.contract.errors import BadLog, PathMissing, RunFailed
 from shared_models.contract.events import Event, EventBatch
 from shared_models.contract.history import (
@@ -28,7 +29,8 @@ from shared_models.contract.history import (
 )
 from shared_models.contract.manifest import MemorySpec
 from simulator.cli import app
-from simulator.history import Verdict, check_run, check_runs, note_kept, require_kept
+from simulator.history import Verdict, check_run, check_runs, require_kept
+from simulator.kept import KEEP, note_kept
 from simulator.places import CONTRIBUTIONS, HISTORY, JOURNAL, MEMORY, own_folder
 
 USERS, EVENTS, PAST = 3, 8, 4
@@ -219,6 +221,7 @@ def test_a_cloud_that_was_told_nothing_keeps_a_thousand_events(own: Path) -> Non
     note_kept(own, [])
 
     assert check_run(own)[0].lost == 3
+    assert ServeSettings.model_fields["history"].default == KEEP
 
 
 @pytest.mark.parametrize(
