@@ -1,7 +1,10 @@
 """Where in the folder of its results a run's cloud and devices leave what they were told."""
 
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Final
+
+from shared_models.contract.errors import BadSetting
 
 JOURNALS: Final = "journals"
 JOURNAL: Final = "journal.sqlite"
@@ -15,3 +18,18 @@ HISTORY: Final = "history"
 def own_folder(results: Path, run: str) -> Path:
     """Where the cloud of a run keeps what it is told and what it learns from that."""
     return results / JOURNALS / run
+
+
+def require_writable(results: Path) -> None:
+    """See whether results may be left in a folder, which need not be there yet.
+
+    Raises:
+        BadSetting: they may not.
+    """
+    try:
+        there = next(path for path in (results, *results.parents) if path.exists())
+        with TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        words = f"{results} cannot be written: {error.strerror}. Name another folder"
+        raise BadSetting("out", words) from error

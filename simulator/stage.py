@@ -20,7 +20,7 @@ from simulator.history import require_kept
 from simulator.keeper import CloudKeeper
 from simulator.kept import note_kept
 from simulator.links import link
-from simulator.places import BUNDLES, JOURNAL, MEMORY, own_folder
+from simulator.places import BUNDLES, JOURNAL, MEMORY, own_folder, require_writable
 from simulator.retraining import Continual, Retraining, retrained
 from simulator.revival import Reviving
 from simulator.runs import Playable, Run, Setting
@@ -36,7 +36,12 @@ _READY_S: Final = 120.0
 
 @asynccontextmanager
 async def open_stage(scenario: Setting, sites: Sites = LOCAL) -> AsyncIterator["Stage"]:
-    """A stage for ``scenario``; whoever leaves it leaves no process behind."""
+    """A stage for ``scenario``; whoever leaves it leaves no process behind.
+
+    Raises:
+        InputError: results cannot be left where they should, or nothing can listen.
+    """
+    require_writable(scenario.folder)
     with TemporaryDirectory(prefix="concerto-") as downloads:
         async with (
             Fleet(scenario.folder / "logs", sites.elsewhere) as fleet,

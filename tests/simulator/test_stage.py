@@ -1,12 +1,13 @@
 """Runs over real processes that play cloud and devices: none outlives a run."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
-from shared_models.contract.errors import RunFailed
+from shared_models.contract.errors import BadSetting, RunFailed
 from simulator import stage as stage_module
 from simulator.cache import Resolved, Trained
 from simulator.replay import Replay
@@ -16,6 +17,7 @@ from simulator.scenario import Scenario
 from simulator.stage import open_stage
 from tests.simulator.conftest import MOMENTS, USERS, make_bundle, make_moments
 
+NOBODY = 65534
 CLOUD = """
 import os, sys, time
 options = dict(zip(sys.argv[2::2], sys.argv[3::2]))
@@ -138,6 +140,39 @@ async def test_a_cloud_that_counted_other_bytes_than_the_devices_fails_the_run(
             await stage.play(run)
 
     assert run.accounts, "what was measured is still written"
+
+
+@pytest.fixture
+def nobody() -> Iterator[None]:
+    """Works as a user who may write nowhere in ``tmp_path``, where the tests run as root."""
+    before = os.geteuid()
+    if before == 0:
+        os.seteuid(NOBODY)
+    yield
+    os.seteuid(before)
+
+
+@pytest.mark.usefixtures("nobody")
+async def test_a_folder_that_may_not_be_written_is_told_before_anything_starts(
+    tmp_path: Path, scenario: Scenario
+) -> None:
+    if os.geteuid() != NOBODY:
+        tmp_path.chmod(0o500)
+
+    with pytest.raises(BadSetting, match=r"'out': .*out cannot be written: Permission denied"):
+        async with open_stage(scenario):
+            pass
+
+
+async def test_results_inside_a_file_are_told_before_anything_starts(
+    tmp_path: Path, scenario: Scenario
+) -> None:
+    (tmp_path / "file").touch()
+    inside = scenario.model_copy(update={"out": tmp_path / "file" / "out"})
+
+    with pytest.raises(BadSetting, match=r"'out': .*file/out cannot be written: Not a dir"):
+        async with open_stage(inside):
+            pass
 
 
 async def test_the_ledger_of_an_earlier_cloud_is_not_this_ones(scenario: Scenario) -> None:
