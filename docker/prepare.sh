@@ -22,4 +22,6 @@ issue cloud --host cloud --host link --host localhost --host 127.0.0.1 $dialled
 issue simulator --host simulator --host localhost --host 127.0.0.1 $dialled
 issue device
 chown -R concerto:concerto /concerto/identities
-chown concerto:concerto /concerto/runs /concerto/cache
+chown concerto:concerto /concerto/cache
+# The folder is the host's: whoever works there keeps it, and the containers may write there too.
+chmod 1777 /concerto/runs
