@@ -7,7 +7,7 @@ a bad link stays bad while the replay goes on.
 
 import asyncio
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,6 +116,7 @@ class Chaos:
         self._changed = asyncio.Condition()
         self._offers: list[_Offer] = []
         self._disturbances: list[asyncio.Task[None]] = []
+        self._open = Counter[type[CutLink | SlowLink]]()
         self.seen: list[Seen] = []
 
     async def settled(self, round_: int) -> None:
@@ -204,13 +205,17 @@ class Chaos:
             proxy.change(fault.link)
         else:
             proxy.cut()
+        self._open[type(fault)] += 1
         try:
             await asyncio.sleep(fault.seconds)
         finally:
-            if isinstance(fault, SlowLink):
-                proxy.change(troupe.link)
-            else:
-                proxy.mend()
+            self._open[type(fault)] -= 1
+            # The last one of its kind mends, where they overlap.
+            if not self._open[type(fault)]:
+                if isinstance(fault, SlowLink):
+                    proxy.change(troupe.link)
+                else:
+                    proxy.mend()
 
     async def _corrupt(self, folder: Path) -> Path:
         """Flip a bit in the largest file of the bundle that a process keeps."""

@@ -42,7 +42,7 @@ class Drill:
     def conclude(self, keeper: CloudKeeper) -> None:
         """Take down how the cloud fared."""
         self.deaths = list(keeper.deaths)
-        self.unreached = [*keeper.unreached, *self.retraining]
+        self.unreached += [*keeper.unreached, *self.retraining]
 
     @property
     def told(self) -> dict[str, Any]:

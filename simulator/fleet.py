@@ -58,7 +58,12 @@ class Process:
         if code == InputError.exit_code and words.startswith(_ERROR):
             return InputError(words.removeprefix(_ERROR))
         how = f"ended ({code})" if code >= 0 else f"was ended by {signal.Signals(-code).name}"
-        return RunFailed(f"{self.name} {how}: {words}; its log: {self.log}")
+        failed = ProcessKilled if code == -signal.SIGKILL else RunFailed
+        return failed(f"{self.name} {how}: {words}; its log: {self.log}")
+
+
+class ProcessKilled(RunFailed):
+    """A process was ended from outside, or at a failpoint."""
 
 
 class Fleet:

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shared_models.contract.bundle import Bundle, BundleStore
-from shared_models.contract.errors import RunFailed
 from simulator.cache import Say
 from simulator.drill import Drill
-from simulator.fleet import Fleet
+from simulator.fleet import Fleet, ProcessKilled
 from simulator.keeper import FAILPOINTS
 from simulator.places import BUNDLES, JOURNAL
 from simulator.sites import CLOUD
@@ -77,7 +76,11 @@ async def retrained(fleet: Fleet, job: Retraining, drill: Drill | None) -> Bundl
 
 
 async def _is_over(fleet: Fleet, job: Retraining, tries: int, drill: Drill | None) -> bool:
-    """Let a training run; false where it died at a place where it should."""
+    """Let a training run; false where it died at the place where it should.
+
+    Raises:
+        RunFailed: it ended badly by itself.
+    """
     places = drill.retraining if drill else deque[str]()
     place = places.popleft() if places else ""
     name = job.name if tries == 1 else f"{job.name}.{tries}"
@@ -86,9 +89,11 @@ async def _is_over(fleet: Fleet, job: Retraining, tries: int, drill: Drill | Non
         async for line in work:
             if line.startswith(job.title):
                 job.how.say(line)
-    except RunFailed:
+    except ProcessKilled:
         if drill is None or not place:
             raise
         drill.failed_trainings.append(place)
         return False
+    if drill is not None and place:
+        drill.unreached.append(place)
     return True
