@@ -27,7 +27,7 @@ class Revocations:
 
     def __init__(self, path: Path, authority: bytes) -> None:
         self._path, self._authority = path, authority
-        self._seen = self._stamp()
+        self._seen = self._failed = self._stamp()
         self._serials = read_crl(path, authority)
 
     def __contains__(self, serial: int) -> bool:
@@ -37,16 +37,19 @@ class Revocations:
         """Read the file if it has changed, and say whether it has.
 
         What cannot be read, or is no CRL of this CA, changes nothing: what was revoked stays so.
+        It is tried again at every look: a file may first be put there and then be made readable.
         """
         stamp = self._stamp()
         if stamp == self._seen:
             return False
-        self._seen = stamp
         try:
             self._serials = read_crl(self._path, self._authority)
         except ConcertoError as error:
-            _log.error("revocations stay as they were: %s", error)
+            if stamp != self._failed:
+                _log.error("revocations stay as they were: %s", error)
+            self._failed = stamp
             return False
+        self._seen = stamp
         return True
 
     def _stamp(self) -> tuple[int, ...] | None:

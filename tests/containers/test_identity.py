@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -71,6 +72,10 @@ class Network:
         )
 
 
+OUT_AFTER_S = 5
+"""What the documentation gives a revoked certificate."""
+
+
 def handed_over(folder: Path) -> Path:
     """``folder``, owned by whom the containers run as."""
     for path in (folder, *folder.rglob("*")):
@@ -136,6 +141,7 @@ def test_a_device_without_a_good_certificate_gets_nothing(network: Network, how:
         crl = network.folder / "cloud" / "crl.pem"
         revoke(network.folder / "ca", "revoked", [crl], NOW)
         handed_over(network.folder / "cloud")
+        time.sleep(OUT_AFTER_S)
 
     done = network.rank(identity)
 

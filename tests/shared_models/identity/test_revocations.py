@@ -36,6 +36,27 @@ def test_a_list_that_changes_is_read_again(authority: Authority) -> None:
     assert not revocations.look()
 
 
+def test_a_list_that_may_only_be_read_later_is_read_later(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    authority.add(Role.DEVICE, "a")
+    revocations = Revocations(authority.ca / "crl.pem", (authority.ca / "ca.pem").read_bytes())
+    authority.revoke("a")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "read_bytes", forbidden)
+        early = [revocations.look() for _ in range(3)]
+
+    assert early == [False] * 3
+    assert len(caplog.records) == 1
+    assert revocations.look()
+    assert serial(authority, "a") in revocations
+
+
+def forbidden(_: Path) -> bytes:
+    raise PermissionError("not yours")
+
+
 @pytest.mark.parametrize("damage", ["gone", "junk", "foreign"])
 def test_a_damaged_list_frees_nobody(
     authority: Authority, visitors: Visitors, damage: str, caplog: pytest.LogCaptureFixture
