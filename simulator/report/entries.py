@@ -1,5 +1,6 @@
 """What a run compares: its entries, numbered, with what is known of each."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -40,12 +41,18 @@ class Entry:
 
 
 def entries(run: RunData) -> list[Entry]:
-    """What was played, in its order; the first one is what the others are held against."""
+    """What was played, in its order."""
     methods = run.metrics["methods"]
     return [
         Entry(number, label, methods[label], _modelled(run, label), *_rounds(run, label))
         for number, label in enumerate(run.entries, 1)
     ]
+
+
+def reference(run: RunData, shown: Sequence[Entry]) -> Entry:
+    """What the others are held against: what the scenario names first, or else the first one."""
+    named = run.scenario.get("against") or [shown[0].label]
+    return next((entry for entry in shown if entry.label == named[0]), shown[0])
 
 
 def _rounds(run: RunData, label: str) -> tuple[int, str]:

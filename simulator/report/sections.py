@@ -52,8 +52,11 @@ ROUNDS: Final = (
     "What a device tells the cloud reaches other users at the next round: the further right, the "
     "older is what the cloud knows of them. A line joins entries that differ in nothing else."
 )
+BELOW: Final = " Not shown, since far below all others: {}."
 WHOLE: Final = "The length is the mean time of a ranking on this machine, in its parts."
 _SEVERAL: Final = 2
+_CROWD: Final = 4
+"""Entries among which one may be left out of a chart."""
 UNTOLD: Final = " The cloud did not tell its own times: transfer holds the whole exchange."
 SPAN: Final = f"The height is the payload within a {figures.BINS}th of the replay's virtual time."
 SHARES: Final = "Each bar is all rankings of an entry, of all seeds together."
@@ -86,11 +89,11 @@ def trade_of_bytes(shown: Sequence[Entry]) -> Iterator[Chart]:
     """Accuracy against payload per recommendation."""
     costs = {entry.number: entry.bytes_per_rec for entry in shown}
     for accuracy, metric in ACCURACIES.items():
-        rows = _traded(shown, costs, metric)
+        rows, below = _in_sight(_traded(shown, costs, metric))
         if rows:
             spec, reading = (
                 charts.trade(rows, bytes_axis(), accuracy),
-                CORNER.format("less traffic"),
+                CORNER.format("less traffic") + below,
             )
             yield Chart(f"bytes-{metric}", f"{accuracy} against bytes", reading, spec)
 
@@ -101,10 +104,10 @@ def trade_of_latency(shown: Sequence[Entry]) -> Iterator[Chart]:
     links = list(dict.fromkeys(link for entry in shown for link in entry.modelled))
     for link in links or [figures.MEASURED]:
         costs = {entry.number: _slowest(entry, link) for entry in shown}
-        rows = _traded(shown, costs, "auc")
+        rows, below = _in_sight(_traded(shown, costs, "auc"))
         if rows:
             origin, where = ("modelled", link) if links else ("measured", "loopback")
-            spec, reading = charts.trade(rows, axis, "AUC"), CORNER.format("faster")
+            spec, reading = charts.trade(rows, axis, "AUC"), CORNER.format("faster") + below
             yield Chart(f"latency-{link}", f"AUC against latency, {where}", reading, spec, origin)
 
 
@@ -225,6 +228,20 @@ def _traded(shown: Sequence[Entry], costs: Mapping[int, float | None], metric: s
         for entry in shown
         if costs[entry.number] is not None and entry.found[metric]["mean"] is not None
     )
+
+
+def _in_sight(rows: list[Json]) -> tuple[list[Json], str]:
+    """Rows without those so far below that nobody could tell the others apart, and who these are.
+
+    Below is what lies further under the next one than all that are above it lie apart.
+    """
+    kept, below = sorted(rows, key=lambda row: float(row["mean"])), list[Json]()
+    while len(kept) > _CROWD and (
+        kept[1]["mean"] - kept[0]["mean"] > kept[-1]["mean"] - kept[1]["mean"]
+    ):
+        below.append(kept.pop(0))
+    names = ", ".join(f"{row['entry']} ({row['mean']:.3f})" for row in below)
+    return [row for row in rows if row in kept], BELOW.format(names) if below else ""
 
 
 def _undominated(rows: Iterable[Json]) -> list[Json]:

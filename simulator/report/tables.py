@@ -7,7 +7,7 @@ import polars as pl
 
 from shared_models.contract.traffic import PAYLOAD
 from simulator.report import figures
-from simulator.report.entries import Entry
+from simulator.report.entries import Entry, reference
 from simulator.report.run_data import Json, RunData
 from simulator.report.texts import MISSING, bounds, difference, estimate, milliseconds, size
 from simulator.summary import SHOWN
@@ -40,7 +40,7 @@ def latency(shown: Sequence[Entry]) -> tuple[list[str], list[Json]]:
 
 
 def differences(run: RunData, shown: Sequence[Entry]) -> tuple[list[Json], list[Json]]:
-    """Pairs with the first entry, and the other pairs."""
+    """Pairs with the entry that all are held against, and the other pairs."""
     by_label = {entry.label: entry for entry in shown}
     rows: list[Json] = [
         {
@@ -50,8 +50,9 @@ def differences(run: RunData, shown: Sequence[Entry]) -> tuple[list[Json], list[
         }
         for found in run.metrics["differences"].values()
     ]
-    with_first = [row for row in rows if row["earlier"].number == 1]
-    return with_first, [row for row in rows if row not in with_first]
+    against = reference(run, shown)
+    with_it = [row for row in rows if row["earlier"] is against]
+    return with_it, [row for row in rows if row not in with_it]
 
 
 def traffic(run: RunData, shown: Sequence[Entry]) -> list[Json]:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import yaml
 
-from simulator.report.entries import Entry
+from simulator.report.entries import Entry, reference
 from simulator.report.run_data import RunData
 from simulator.report.texts import count, milliseconds, size
 
@@ -65,11 +65,15 @@ def _stood(about: Mapping[str, Any]) -> str:
 
 
 def verdicts(run: RunData, shown: Sequence[Entry]) -> list[tuple[Entry, str]]:
-    """What each entry gains over the first one and what it costs, in words."""
-    first, *others = shown
-    reached = first.found["auc"]["mean"]
+    """What each entry gains over the one it is held against and what it costs, in words."""
+    against = reference(run, shown)
+    reached = against.found["auc"]["mean"]
     opening = "has no AUC" if reached is None else f"reaches an AUC of {reached:.4f}"
-    return [(first, f"{opening}. {_costs(first)}"), *((o, _verdict(run, first, o)) for o in others)]
+    others = [entry for entry in shown if entry is not against]
+    return [
+        (against, f"{opening}. {_costs(against)}"),
+        *((entry, _verdict(run, against, entry)) for entry in others),
+    ]
 
 
 def protocol(run: RunData) -> Facts:
@@ -116,17 +120,17 @@ def processor(run: RunData) -> str:
     return "GPU (CUDA)" if on_gpu else "CPU"
 
 
-def _verdict(run: RunData, first: Entry, other: Entry) -> str:
-    found = run.metrics["differences"].get(f"{other.label}-{first.label}", {}).get("auc")
+def _verdict(run: RunData, against: Entry, other: Entry) -> str:
+    found = run.metrics["differences"].get(f"{other.label}-{against.label}", {}).get("auc")
     if not found or found["low"] is None:
-        return f"is not compared with {first.label}: it was cut short, or has no AUC."
+        return f"is not compared with {against.label}: it was cut short, or has no AUC."
     judged = "is not shown to differ from"
     if found["low"] > 0:
         judged = "ranks better than"
     if found["high"] < 0:
         judged = "ranks worse than"
     interval = f"95 % interval {found['low']:+.4f} to {found['high']:+.4f}"
-    return f"{judged} {first.label}: AUC {found['mean']:+.4f}, {interval}. {_costs(other)}"
+    return f"{judged} {against.label}: AUC {found['mean']:+.4f}, {interval}. {_costs(other)}"
 
 
 def _costs(entry: Entry) -> str:

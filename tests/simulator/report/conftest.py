@@ -168,6 +168,7 @@ def make_run(
     modelled: bool = True,
     complete: bool = True,
     spans: Sequence[tuple[int, int]] = (),
+    against: tuple[str, ...] = (),
 ) -> Path:
     """The folder of a run of ``entries``, each of them ranking ``count`` times with each seed."""
     files, outcomes = Folder(out), []
@@ -181,9 +182,10 @@ def make_run(
     protocol = "made, next-item, user-tail; the split leaks: nothing, it is made up"
     files.parquet("ledger.parquet", ledger_of(*outcomes).frame())
     files.parquet("observed.parquet", observed(outcomes))
-    files.text("scenario.yaml", dump(Scenario(methods=methods, seeds=tuple(seeds), log="made")))
+    scenario = Scenario(methods=methods, seeds=tuple(seeds), log="made", against=against)
+    files.text("scenario.yaml", dump(scenario))
     files.json("environment.json", describe({1: 300_000_000}, outcomes[0].accounts))
-    files.json("metrics.json", summarise(protocol, outcomes))
+    files.json("metrics.json", summarise(protocol, outcomes, scenario.references))
     return out
 
 

@@ -53,6 +53,27 @@ def test_a_reader_finds_what_was_run_and_how_to_run_it_again(folder: Path) -> No
     assert "±" in text
 
 
+def test_entries_are_held_against_what_the_scenario_names(tmp_path: Path) -> None:
+    entries = [ENTRIES[-1], ENTRIES[0], ENTRIES[1]]
+    folder = make_run(tmp_path, entries, count=300, seeds=(0,), against=("base",))
+
+    text = body(write_report(folder))
+
+    assert "ranks better than base" in text
+    assert "is not compared with" not in text
+
+
+def test_an_entry_far_below_all_others_is_told_beside_the_charts_and_not_drawn(
+    tmp_path: Path,
+) -> None:
+    close = [Made(f"m{number}", 0, 0, 2 + number / 100) for number in range(5)]
+    folder = make_run(tmp_path, [*close, Made("far", 0, 0, 0.0)], count=300, seeds=(0,))
+
+    text = body(write_report(folder))
+
+    assert re.search(r"Not shown, since far below all others: far \(0\.\d+\)\.", text)
+
+
 def test_measured_and_modelled_charts_are_told_apart(folder: Path) -> None:
     text = body(write_report(folder))
 
