@@ -8,6 +8,7 @@ import pytest
 from hypothesis import settings
 from playwright.sync_api import Browser, sync_playwright
 
+import shared_models  # noqa: F401 - what it sets must stand before gRPC is imported
 from tests.identities import Visitors
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
