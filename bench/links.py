@@ -228,10 +228,8 @@ def _replay(moments: int, *more: str) -> pl.DataFrame:
 
 def _modelled(name: str, rankings: pl.DataFrame) -> Float64Array:
     """What the model makes of an unshaped replay's own bytes and times."""
-    modelled = with_modelled(
-        rankings, rankings["entry"].cast(pl.Int64).to_numpy(), [link(name)], seed=0
-    )
-    return modelled[COLUMN + name].to_numpy()
+    played, entries = link(name), rankings["entry"].cast(pl.Int64).to_numpy()
+    return with_modelled(rankings, entries, [played], seed=0)[COLUMN + played.name].to_numpy()
 
 
 if __name__ == "__main__":
