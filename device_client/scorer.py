@@ -171,9 +171,10 @@ def activate(bundle: Bundle, settings: DeviceSettings) -> Scorer:
     """Load ``bundle`` and prove it before anything ranks with it.
 
     Raises:
-        BadSetting: a provider that is not here.
+        BadSetting: a provider that is not here, or a controller is wanted that the bundle has not.
         BundleRefused: it does not load, or its test vector does not come out.
     """
+    settings.suit(bundle.manifest)
     scorer = Scorer(bundle, settings.providers)
     scorer.verify()
     _log.info("bundle %s is active on %s", bundle.id[:12], scorer.provider)

@@ -131,6 +131,15 @@ class DeviceSettings(BaseSettings):
         """
         return secured(f"device.{setting}", address, self.identity, plaintext=self.plaintext)
 
+    def suit(self, manifest: Manifest) -> None:
+        """Refuse a bundle of which these settings want what it has not.
+
+        Raises:
+            BadSetting: a refresh rule, or what is done with a list, needs a controller.
+        """
+        self.rule(manifest)
+        self.ranking(manifest)
+
     def rule(self, manifest: Manifest) -> RefreshRule:
         """When devices of a bundle refresh: the manifest's word, field by field under ours.
 

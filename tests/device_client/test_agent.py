@@ -16,6 +16,7 @@ from protos.v1 import simulation_pb2 as plane
 from protos.v1.simulation_pb2_grpc import SimulationServicer, add_SimulationServicer_to_server
 from shared_models.contract.bundle import Bundle
 from shared_models.contract.errors import InputError, RunFailed, UnknownName
+from shared_models.contract.manifest import RefreshRule
 from tests.device_client.fakes import (
     ITEMS,
     LoopbackCloud,
@@ -292,6 +293,22 @@ async def test_a_bundle_that_does_not_work_here_is_not_taken_over(
     assert [ready.bundle_id for ready in script.said("ready")] == [bundle.id, bundle.id]
     assert list(script.said("rankings")[0].sources) == [plane.SOURCE_OVERLAY]
     assert f"bundle {bad.id[:12]} is not taken over" in caplog.text
+
+
+async def test_a_bundle_that_lacks_what_the_settings_want_changes_no_device(
+    settings: DeviceSettings,
+) -> None:
+    controller = {"calibration": {"change": (0.5,), "gain": (0.5,)}}
+    bundle, bare = build_bundle(controller=controller), build_bundle()
+    once = settings.model_copy(update={"refresh": RefreshRule(rule="on-change", threshold=9.0)})
+    after = round_of(1, moment(0, 1, [3]), moment(1, 2, [3]))
+    script = Script(begin(windows={1: [2], 2: [4]}), switch_to(bare), after, END, LEAVE)
+
+    servicer = await follow(script, bundle, once, bare)
+
+    assert [ready.bundle_id for ready in script.said("ready")] == [bundle.id, bundle.id]
+    assert "needs a controller" in script.said("ready")[1].refusal.message
+    assert {ask.hello.bundle_id for ask in servicer.hellos} == {bundle.id}
 
 
 async def test_a_bundle_that_is_never_announced_is_not_waited_for_for_ever(
