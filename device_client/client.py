@@ -48,6 +48,7 @@ class DeviceClient:
         "_history",
         "_learned",
         "_listing",
+        "_outgoing",
         "_overlays",
         "_participant",
         "_profile",
@@ -68,7 +69,7 @@ class DeviceClient:
     ) -> None:
         self._cloud, self._settings = cloud, settings
         self._history = History(settings.memory(scorer.manifest), items)
-        self._uploads = Uploads(cloud, settings) if scorer.manifest.uploads else None
+        self._outgoing: Uploads | None = None
         self._account = LearningAccount(settings.learning)
         self._profile = array("I", profile)
         self._learned: Learned | None = None
@@ -80,8 +81,10 @@ class DeviceClient:
 
         Overlays were made for the old one and go. What this device learned for itself stays where
         the slots are the same ones; what devices learn together begins anew from what the cloud
-        shares. The window, and the events that wait for the cloud, stay in any case.
+        shares. The window, and the events that wait for the cloud, stay in any case; where the new
+        bundle allows no uploads they wait for one that does, and no more are taken.
         """
+        self._history.keep(self._settings.memory(scorer.manifest))
         schema, learned = self._scorer.manifest.slot_schema, self._learned
         self._run(self._who.user, scorer)
         alone = scorer.manifest.slot_schema == schema and not scorer.manifest.shares
@@ -95,6 +98,9 @@ class DeviceClient:
         self._asking.rule = rule = self._settings.rule(scorer.manifest)
         spec = self._settings.ranking(scorer.manifest)
         self._listing = Listing(self._who, self._cloud, spec) if spec else None
+        if scorer.manifest.uploads and self._outgoing is None:
+            self._outgoing = Uploads(self._cloud, self._settings)
+        self._uploads = self._outgoing if scorer.manifest.uploads else None
         slots = scorer.manifest.slots
         self._overlays = Overlays(scorer.bundle_id, slots, rule.max_age)
         self._learned = learned_of(scorer.learner, user, self._settings.seed, self._account)
@@ -123,8 +129,8 @@ class DeviceClient:
 
     @property
     def events_handed_over(self) -> int:
-        """Events given to the outbox so far; none where the bundle allows no uploads."""
-        return 0 if self._uploads is None else self._uploads.taken
+        """Events given to the outbox so far; none where no bundle has allowed uploads."""
+        return 0 if self._outgoing is None else self._outgoing.taken
 
     async def rank(self, candidates: Sequence[int] | Int64Array, at: float = 0.0) -> Ranking:
         """Score ``candidates``; a missing cloud makes the ranking older, never impossible.

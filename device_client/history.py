@@ -34,6 +34,11 @@ class History:
         self.events_seen += 1
         del self._items[: -self._bound]
 
+    def keep(self, bound: int) -> None:
+        """Remember at most ``bound`` items from now on; what was forgotten stays so."""
+        self._bound = bound
+        del self._items[:-bound]
+
     def everything(self) -> list[int]:
         """All that is remembered, oldest first."""
         return self._items.tolist()

@@ -656,3 +656,35 @@ async def test_events_that_wait_go_up_under_the_next_bundle(settings: DeviceSett
     await uploads.device.flush()
 
     assert uploads.cloud.journal[1] == [1, 2, 3, 4, 5, 6]
+
+
+async def test_under_a_bundle_without_uploads_no_event_goes_up_and_none_is_lost(
+    settings: DeviceSettings,
+) -> None:
+    uploads = Uploads(settings, upload_batch=2)
+    allows, bundle = uploads.cloud.bundle, build_bundle(refresh={"rule": "never"})
+    await uploads.observe(1, 2, 3)
+
+    uploads.device.switch(Scorer(bundle))
+    await uploads.observe(4, 5, 6)
+    await uploads.device.flush()
+    before = list(uploads.cloud.journal[1])
+    uploads.device.switch(Scorer(allows))
+    await uploads.observe(7)
+
+    assert before == [1, 2]
+    assert uploads.cloud.journal[1] == [1, 2, 3, 7]
+
+
+async def test_a_bundle_that_reads_a_longer_past_gets_it(
+    scorer: Scorer, settings: DeviceSettings, cloud: FakeCloud
+) -> None:
+    device = DeviceClient(1, scorer, cloud, settings, [1, 2])
+    cloud.bundle = build_bundle(uplink={"items": 8})
+
+    device.switch(Scorer(cloud.bundle))
+    for item in range(3, 13):
+        await device.observe(Event(item, 0.0))
+    await device.rank(CANDIDATES)
+
+    assert cloud.refreshes == [(1, list(range(5, 13)), 12, 0.0)]
