@@ -11,7 +11,13 @@ from typing import IO, Final
 from device_client.backoff import delays
 from device_client.cloud import Cloud
 from shared_models.contract.bundle import LARGEST, Bundle, BundleStore, unpack
-from shared_models.contract.errors import BundleCorrupt, CloudUnavailable, UnknownBundle
+from shared_models.contract.errors import (
+    BadSetting,
+    BundleCorrupt,
+    CloudUnavailable,
+    PathMissing,
+    UnknownBundle,
+)
 
 _DAMAGED_DOWNLOADS: Final = 3
 _BREAKS_IN_A_ROW: Final = 5
@@ -35,15 +41,23 @@ class BundleCache:
         """The bundle, out of the folder or from the cloud.
 
         Raises:
+            BadSetting: the folder cannot be read or written.
             BundleCorrupt: every download came damaged.
             CloudUnavailable: it is not here, and the cloud does not give it.
             UnknownBundle: it is not here, and the cloud does not have it.
         """
         try:
+            return await self._obtained(bundle_id, cloud)
+        except OSError as error:
+            words = f"{self._root} cannot be used: {error.strerror}. Name another folder"
+            raise BadSetting("device.bundles", words) from error
+
+    async def _obtained(self, bundle_id: str, cloud: Cloud) -> Bundle:
+        try:
             return self._store.get(bundle_id)
         except UnknownBundle:
             pass
-        except BundleCorrupt as error:
+        except (BundleCorrupt, PathMissing) as error:
             _log.warning("%s; it is fetched again", error)
             self._store.discard(bundle_id)
         bundle = await self._fetched(bundle_id, cloud)

@@ -10,8 +10,8 @@ from device_client.cloud import AbsentCloud, Piece
 from device_client.grpc_cloud import GrpcCloud
 from device_client.ledger import DeviceLedger
 from device_client.settings import DeviceSettings
-from shared_models.contract.bundle import Bundle, BundleStore, pack
-from shared_models.contract.errors import BundleCorrupt, CloudUnavailable
+from shared_models.contract.bundle import MANIFEST, Bundle, BundleStore, pack
+from shared_models.contract.errors import BadSetting, BundleCorrupt, CloudUnavailable
 from tests.device_client.fakes import LoopbackCloud, serving
 
 
@@ -99,6 +99,24 @@ async def test_a_kept_bundle_that_was_damaged_on_disk_is_fetched_again(
 
     assert got.id == bundle.id
     assert BundleStore(folder).get(bundle.id).id == bundle.id
+
+
+async def test_a_kept_bundle_of_which_a_kill_left_only_a_part_is_fetched_again(
+    bundle: Bundle, folder: Path
+) -> None:
+    (BundleStore(folder).add(bundle) / MANIFEST).unlink()
+
+    got = await BundleCache(folder).obtain(bundle.id, Tunnel(bundle))
+
+    assert got.id == bundle.id
+    assert BundleStore(folder).get(bundle.id).id == bundle.id
+
+
+async def test_a_folder_that_cannot_hold_bundles_is_named(bundle: Bundle, folder: Path) -> None:
+    folder.write_text("no folder")
+
+    with pytest.raises(BadSetting, match=f"device.bundles.*{folder}"):
+        await BundleCache(folder).obtain(bundle.id, Tunnel(bundle))
 
 
 async def test_over_sockets_a_broken_and_a_damaged_download_both_end_well(
