@@ -1,14 +1,13 @@
 """A device process by itself: whoever writes JSON lines to it is the app."""
 
 from collections.abc import Iterable, Iterator
-from typing import Any, Final, Self
+from typing import Annotated, Any, Final, Self
 
 from pydantic import (
     BaseModel,
     ConfigDict,
+    Field,
     FiniteFloat,
-    NonNegativeInt,
-    PositiveInt,
     ValidationError,
     model_validator,
 )
@@ -19,6 +18,10 @@ from shared_models.contract.events import Event
 from shared_models.contract.ranking import Ranking
 
 _SHOWN: Final = 80
+_LARGEST: Final = 2**32 - 1
+"""Of a user or an item, as the wire has them."""
+User = Annotated[int, Field(ge=0, le=_LARGEST)]
+Item = Annotated[int, Field(ge=1, le=_LARGEST)]
 
 
 class Line(BaseModel):
@@ -29,9 +32,9 @@ class Line(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    user: NonNegativeInt
-    rank: tuple[PositiveInt, ...] = ()
-    observe: PositiveInt | None = None
+    user: User
+    rank: tuple[Item, ...] = ()
+    observe: Item | None = None
     at: FiniteFloat = 0.0
 
     @model_validator(mode="after")

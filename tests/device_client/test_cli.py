@@ -88,6 +88,9 @@ async def test_the_log_goes_to_standard_error_as_json_where_that_is_asked_for(
         ('{"user": 1}', "give candidates to rank, or an item to observe"),
         ('{"user": -1, "observe": 3}', "line 1, user"),
         ('{"user": 1, "observe": 3, "at": "late"}', "line 1, at"),
+        ('{"user": 4294967296, "observe": 3}', "line 1, user"),
+        ('{"user": 1, "observe": 4294967296}', "line 1, observe"),
+        ('{"user": 1, "rank": [3, 9223372036854775808]}', "line 1, rank.1"),
     ],
 )
 async def test_a_wrong_line_is_named(bundle: Bundle, tmp_path: Path, line: str, words: str) -> None:
