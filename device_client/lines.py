@@ -71,6 +71,7 @@ async def answer(host: Host, line: Line) -> dict[str, Any]:
         return {"user": line.user, **_told(ranking)}
     await device.observe(Event(line.observe, line.at))
     device.learn()
+    await device.contribute(line.at)
     return {"user": line.user, "events_seen": device.events_seen}
 
 

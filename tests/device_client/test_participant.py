@@ -12,6 +12,7 @@ from hypothesis.extra import numpy as arrays
 from device_client.allowance import LearningAllowance
 from device_client.client import DeviceClient
 from device_client.host import Host
+from device_client.lines import Line, answer
 from device_client.participant import largest_exchange
 from device_client.scorer import Scorer
 from device_client.settings import DeviceSettings
@@ -97,6 +98,18 @@ async def test_a_device_contributes_how_far_it_moved_from_where_it_started(
     steps = np.abs(moved).max(axis=1, keepdims=True) / 127
     assert np.abs(moved).max() > 0.05
     assert (np.abs(sent(cloud) - moved) <= 0.51 * steps).all()
+
+
+async def test_a_device_that_reads_lines_contributes_as_well(
+    bundle: Bundle, cloud: FakeCloud, settings: DeviceSettings
+) -> None:
+    host = Host(Scorer(bundle), cloud, settings)
+
+    for item in range(4, 4 + EVERY):
+        await answer(host, Line(user=1, rank=tuple(CANDIDATES)))
+        await answer(host, Line(user=1, observe=item))
+
+    assert [each.sequence for each in cloud.sent] == [0]
 
 
 async def test_a_device_starts_from_the_newest_values_and_ranks_with_them(
