@@ -143,8 +143,8 @@ class DeviceClient:
         self._asking.rankings += 1
         decision, receipt = self._decision(), None
         if self._listing and decision is Decision.ASK_CLOUD:
-            items = self._items()
-            receipt = await self._listing.ask(items, slate, self.events_seen, at)
+            items, seen = self._items(), max(self.events_seen - self._settings.uplink_lag, 0)
+            receipt = await self._listing.ask(items, slate, seen, at)
             if self._asking.paid(receipt):
                 self._asking.succeeded(self.events_seen, items)
         if self._listing and (receipt or decision is Decision.KEEP):

@@ -64,6 +64,19 @@ async def test_a_kept_list_is_shown_as_it_was_until_the_session_ends(
     assert len(player.cloud.wanted) == 2
 
 
+@pytest.mark.parametrize("between", ["keep", "rerank"])
+async def test_a_list_is_as_old_as_the_window_that_it_was_ranked_for(
+    settings: DeviceSettings, between: str
+) -> None:
+    lagging = settings.model_copy(update={"uplink_lag": 2})
+    player = Player(lagging, between, "every-n")
+
+    rankings = await player.play([3, 4, 5, 6, 7])
+
+    assert [list(wanted.window) for wanted in player.cloud.wanted] == [[], [1], [1, 3, 4]]
+    assert [ranking.overlay_age for ranking in rankings] == [1, 2, 2, 3, 2]
+
+
 async def test_a_reranked_list_is_the_prior_of_the_device_s_own_scores(
     settings: DeviceSettings,
 ) -> None:
