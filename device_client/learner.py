@@ -103,8 +103,8 @@ class Learned:
         "_adam",
         "_examples",
         "_learner",
+        "_round_at",
         "_seed",
-        "_trained_at",
         "_user",
         "overlay",
         "start",
@@ -113,7 +113,7 @@ class Learned:
     def __init__(self, learner: Learner, user: int, seed: int, account: LearningAccount) -> None:
         self._learner, self._user, self._seed, self._account = learner, user, seed, account
         self._adam: Adam | None = None
-        self._trained_at: int | None = None
+        self._round_at: int | None = None
         self._examples = 0
         self.start = learner.start
         self.overlay: Overlay | None = None
@@ -157,17 +157,22 @@ class Learned:
         return self._learner.slots(self.start)
 
     def study(self, history: History) -> None:
-        """A round of learning, once for each event after which one is due and affordable.
+        """A round of learning where one is due and affordable.
+
+        It is due at each ``every``-th event, and until it was taken: the app may be busy just then.
 
         Raises:
             BundleRefused: the graph does not run on these events.
         """
         learner, seen = self._learner, history.events_seen
-        if seen == self._trained_at or seen % learner.spec.every:
+        every = learner.spec.every
+        if self._round_at is None:
+            self._round_at = seen - 1
+        if seen // every == self._round_at // every:
             return
         if not self._account.affords_steps(learner.spec.steps):
             return
-        self._trained_at = seen
+        self._round_at = seen
         # Keyed by user and event: the same whoever shares the process.
         rng = np.random.Generator(np.random.Philox(key=[self._seed, (self._user << 32) | seen]))
         lesson = lesson_of(history.everything(), learner.features, learner.spec, rng)

@@ -165,6 +165,18 @@ async def test_a_round_is_due_every_so_many_events(settings: DeviceSettings) -> 
     assert learned == [None, None, 3, 3, 3, 6, 6]
 
 
+async def test_a_round_that_an_app_was_too_busy_for_is_made_up(settings: DeviceSettings) -> None:
+    device, learned = device_of(settings, every=3), []
+
+    for item in range(1, 9):
+        await device.observe(Event(item, 0.0))
+        if item % 2:
+            device.learn()
+            learned.append(device._learned.overlay and device._learned.overlay.events_seen)
+
+    assert learned == [None, 3, 3, 7]
+
+
 async def test_a_round_takes_as_many_steps_as_the_manifest_says(settings: DeviceSettings) -> None:
     device = device_of(settings, items=(1, 2), steps=4)
 
