@@ -174,7 +174,8 @@ class Learned:
             return
         self._round_at = seen
         # Keyed by user and event: the same whoever shares the process.
-        rng = np.random.Generator(np.random.Philox(key=[self._seed, (self._user << 32) | seen]))
+        key = np.array([self._seed, (self._user << 32) | seen], np.uint64)
+        rng = np.random.Generator(np.random.Philox(key=key))
         lesson = lesson_of(history.everything(), learner.features, learner.spec, rng)
         if lesson is None:
             return

@@ -83,7 +83,7 @@ class DeviceSettings(BaseSettings):
     )
     log: LogFormat = Field(LogFormat.TEXT, description="Lines on standard error: text or json.")
     seed: NonNegativeInt = Field(
-        0, description="Of what devices draw: the refresh rule random, and negatives."
+        0, lt=2**64, description="Of what devices draw: the refresh rule random, and negatives."
     )
     in_flight: PositiveInt = Field(64, description="Users that rank at the same time.")
     open_sessions: PositiveInt = Field(

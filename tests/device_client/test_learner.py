@@ -214,6 +214,23 @@ async def test_each_user_and_seed_draws_other_negatives(
     assert not np.array_equal(*heads)
 
 
+async def test_users_and_seeds_up_to_the_largest_draw_anew_at_each_event(
+    settings: DeviceSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = []
+
+    def lesson(*given: Any) -> None:
+        drawn.append(given[-1].integers(2**63))
+
+    monkeypatch.setattr(device_client.learner, "lesson_of", lesson)
+    last = settings.model_copy(update={"seed": 2**64 - 1})
+
+    for each, user in ((settings, 2**32 - 1), (last, 1), (last, 2**32 - 1)):
+        await live(device_of(each, user=user), 4, 5, 6)
+
+    assert len(set(drawn)) == 9
+
+
 async def test_a_bad_gradient_does_not_end_ranking_with_good_values(
     settings: DeviceSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -144,6 +144,7 @@ def test_settings_of_a_run_go_over_those_of_the_process_field_by_field() -> None
         ('{"refresh": {"rule": "sometimes"}}', BadSetting, "device.refresh.rule"),
         ('{"in_flight": "many"}', BadSetting, "device.in_flight"),
         ('{"in_flight": 500}', BadSetting, "raise open_sessions"),
+        ('{"seed": 18446744073709551616}', BadSetting, "device.seed"),
         ('{"cloud": "here"}', BadSetting, "HOST:PORT"),
         ("[1]", BadSetting, "JSON object"),
         ("{", BadSetting, "not JSON"),
