@@ -19,6 +19,7 @@ from shared_models.runtime import CPU, Graph, load_session
 
 _GRAPH: Final = "scorer"
 _CONTROLLER: Final = "controller"
+_ENCODER: Final = "encoder"
 _SCORES: Final = "scores"
 _log = logging.getLogger(__name__)
 
@@ -42,13 +43,11 @@ class Scorer:
     """
 
     def __init__(self, bundle: Bundle, providers: Sequence[str] = CPU) -> None:
-        if _GRAPH not in bundle.manifest.graphs:
-            raise BundleRefused(f"bundle {bundle.id[:12]} has no graph {_GRAPH!r}")
-        self._bundle, self._providers = bundle, providers
-        self._features = bundle.manifest.features
-        self._graph = load_session(bundle.graph(_GRAPH), providers)
-        self._defaults = bundle.defaults
         self.bundle_id, self.manifest = bundle.id, bundle.manifest
+        self._bundle, self._providers = bundle, providers
+        self._graph = self._loaded(_GRAPH)
+        self._features = bundle.manifest.features
+        self._defaults = bundle.defaults
         self.provider = self._graph.provider
         learning = bundle.manifest.learning
         self.learner = Learner(bundle, learning, providers) if learning else None
@@ -123,8 +122,8 @@ class Scorer:
 
     @cached_property
     def _encoder(self) -> Graph:
-        """Loaded by the first device that refreshes."""
-        return load_session(self._bundle.graph("encoder"), self._providers)
+        """Loaded where refreshes send what it makes of a window."""
+        return self._loaded(_ENCODER)
 
     @property
     def _uplink_items(self) -> int:
@@ -133,8 +132,13 @@ class Scorer:
 
     @cached_property
     def _controller(self) -> Graph:
-        """Loaded by the first device whose rule reads it."""
-        return load_session(self._bundle.graph(_CONTROLLER), self._providers)
+        """Loaded where a rule reads it."""
+        return self._loaded(_CONTROLLER)
+
+    def _loaded(self, name: str) -> Graph:
+        if name not in self.manifest.graphs:
+            raise BundleRefused(f"bundle {self.bundle_id[:12]} has no graph {name!r}")
+        return load_session(self._bundle.graph(name), self._providers)
 
     def verify(self) -> None:
         """Compare the graphs with the manifest, and what they compute with the test vectors.
@@ -159,6 +163,20 @@ class Scorer:
         if self.learner:
             self.learner.verify()
 
+    def verify_asking(self, measured: Iterable[str]) -> None:
+        """Run the graphs that come before a question to the cloud, for a user without a past.
+
+        Args:
+            measured: outputs of the controller that devices read.
+
+        Raises:
+            BundleRefused: one does not load or run.
+        """
+        for output in measured:
+            self.measure(output, (), ())
+        if self.manifest.uplink and self.manifest.uplink.outputs:
+            self.encode(())
+
     def _check_names(self, what: str, arrays: Arrays, wanted: Iterable[str]) -> None:
         if set(arrays) != set(wanted):
             raise BundleRefused(
@@ -174,8 +192,9 @@ def activate(bundle: Bundle, settings: DeviceSettings) -> Scorer:
         BadSetting: a provider that is not here, or a controller is wanted that the bundle has not.
         BundleRefused: it does not load, or its test vector does not come out.
     """
-    settings.suit(bundle.manifest)
+    measured = settings.measured(bundle.manifest)
     scorer = Scorer(bundle, settings.providers)
     scorer.verify()
+    scorer.verify_asking(measured)
     _log.info("bundle %s is active on %s", bundle.id[:12], scorer.provider)
     return scorer

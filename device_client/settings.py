@@ -18,6 +18,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from device_client.allowance import LearningAllowance
 from device_client.controller import OUTPUTS
+from device_client.listing import RERANK
 from shared_models.contract.bundle import LARGEST
 from shared_models.contract.errors import BadSetting
 from shared_models.contract.log_lines import LogFormat
@@ -131,14 +132,15 @@ class DeviceSettings(BaseSettings):
         """
         return secured(f"device.{setting}", address, self.identity, plaintext=self.plaintext)
 
-    def suit(self, manifest: Manifest) -> None:
-        """Refuse a bundle of which these settings want what it has not.
+    def measured(self, manifest: Manifest) -> tuple[str, ...]:
+        """Outputs of a bundle's controller that its devices read.
 
         Raises:
-            BadSetting: a refresh rule, or what is done with a list, needs a controller.
+            BadSetting: there are such, and the bundle has no controller.
         """
-        self.rule(manifest)
-        self.ranking(manifest)
+        asks, spec = OUTPUTS.get(self.rule(manifest).rule), self.ranking(manifest)
+        chooses = RERANK if spec is not None and spec.between == "controller" else None
+        return tuple(output for output in (asks, chooses) if output)
 
     def rule(self, manifest: Manifest) -> RefreshRule:
         """When devices of a bundle refresh: the manifest's word, field by field under ours.

@@ -12,6 +12,7 @@ from grpc import aio
 from onnx import TensorProto, helper, numpy_helper
 
 from device_client.cloud import Identity, Piece
+from device_client.controller import OUTPUTS
 from protos.v1 import collaboration_pb2 as wire
 from protos.v1.collaboration_pb2_grpc import (
     CollaborationServicer,
@@ -49,10 +50,11 @@ def expected_scores(
     return np.asarray(table[list(candidates)] @ (table[padded].mean(0) @ head), np.float32)
 
 
-def _graph(*, prior: bool = False) -> bytes:
-    def port(name: str, kind: int, *shape: int | str) -> onnx.ValueInfoProto:
-        return helper.make_tensor_value_info(name, kind, shape)
+def _port(name: str, kind: int, *shape: int | str) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, kind, shape)
 
+
+def _graph(*, prior: bool = False) -> bytes:
     nodes = [
         helper.make_node("Gather", ["table", "event_ids"], ["events"]),
         helper.make_node("ReduceMean", ["events", "axis_1"], ["mean"], keepdims=1),
@@ -67,18 +69,40 @@ def _graph(*, prior: bool = False) -> bytes:
         nodes,
         "scorer",
         [
-            port("event_ids", TensorProto.INT64, "batch", "length"),
-            port("candidate_ids", TensorProto.INT64, "batch", "choice"),
-            *([port(PRIOR, TensorProto.FLOAT, "batch", "choice")] if prior else []),
-            port(SLOT, TensorProto.FLOAT, WIDTH, WIDTH),
+            _port("event_ids", TensorProto.INT64, "batch", "length"),
+            _port("candidate_ids", TensorProto.INT64, "batch", "choice"),
+            *([_port(PRIOR, TensorProto.FLOAT, "batch", "choice")] if prior else []),
+            _port(SLOT, TensorProto.FLOAT, WIDTH, WIDTH),
         ],
-        [port("scores", TensorProto.FLOAT, "batch", "choice")],
+        [_port("scores", TensorProto.FLOAT, "batch", "choice")],
         [
             numpy_helper.from_array(_table(), "table"),
             numpy_helper.from_array(np.array([1]), "axis_1"),
             numpy_helper.from_array(np.array([2]), "axis_2"),
         ],
     )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    onnx.checker.check_model(model, full_check=True)
+    return bytes(model.SerializeToString())
+
+
+def _controller() -> bytes:
+    """``change`` and ``gain``, both the largest difference of the two windows."""
+    nodes = [
+        helper.make_node("Sub", ["event_ids", "refreshed_ids"], ["moved"]),
+        helper.make_node("Abs", ["moved"], ["far"]),
+        helper.make_node("Cast", ["far"], ["length"], to=TensorProto.FLOAT),
+        *(
+            helper.make_node("ReduceMax", ["length", "axis"], [o], keepdims=0)
+            for o in OUTPUTS.values()
+        ),
+    ]
+    inputs = [
+        _port(n, TensorProto.INT64, "batch", "length") for n in ("event_ids", "refreshed_ids")
+    ]
+    outputs = [_port(name, TensorProto.FLOAT, "batch") for name in OUTPUTS.values()]
+    axis = numpy_helper.from_array(np.array([1]), "axis")
+    graph = helper.make_graph(nodes, "controller", inputs, outputs, [axis])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
     onnx.checker.check_model(model, full_check=True)
     return bytes(model.SerializeToString())
@@ -104,6 +128,7 @@ def build_bundle(
     test_vector: dict[str, Any] | None = None,
     graph: bytes | None = None,
     prior: bool = False,
+    controlled: bool = False,
     **manifest: Any,
 ) -> Bundle:
     slot = TensorSpec(name=SLOT, shape=(WIDTH, WIDTH))
@@ -130,7 +155,13 @@ def build_bundle(
         "uplink": {"items": 3},
         **manifest,
     }
-    files = {
+    files = {}
+    if controlled:
+        graph_spec = {"file": "controller.onnx", "inputs": [], "outputs": []}
+        fields["graphs"] = {**fields["graphs"], "controller": graph_spec}
+        fields["controller"] = {"calibration": dict.fromkeys(OUTPUTS.values(), (0.5,))}
+        files["controller.onnx"] = _controller()
+    files |= {
         "scorer.onnx": graph or _graph(prior=prior),
         DEFAULTS: arrays_to_bytes({SLOT: np.eye(WIDTH, dtype=np.float32)}),
         TEST_VECTOR: arrays_to_bytes(test_vector or _test_vector(prior=prior)),

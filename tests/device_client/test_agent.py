@@ -298,8 +298,7 @@ async def test_a_bundle_that_does_not_work_here_is_not_taken_over(
 async def test_a_bundle_that_lacks_what_the_settings_want_changes_no_device(
     settings: DeviceSettings,
 ) -> None:
-    controller = {"calibration": {"change": (0.5,), "gain": (0.5,)}}
-    bundle, bare = build_bundle(controller=controller), build_bundle()
+    bundle, bare = build_bundle(controlled=True), build_bundle()
     once = settings.model_copy(update={"refresh": RefreshRule(rule="on-change", threshold=9.0)})
     after = round_of(1, moment(0, 1, [3]), moment(1, 2, [3]))
     script = Script(begin(windows={1: [2], 2: [4]}), switch_to(bare), after, END, LEAVE)

@@ -1,5 +1,7 @@
 """The scorer, and what must never be activated."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ from device_client.scorer import Scorer, activate
 from device_client.settings import DeviceSettings
 from shared_models.contract.bundle import Bundle
 from shared_models.contract.errors import BadSetting, BundleRefused
+from shared_models.contract.manifest import RefreshRule
 from shared_models.contract.overlay import Overlay
 from shared_models.contract.tensors import TensorSpec
 from tests.device_client.fakes import SLOT, WIDTH, build_bundle, expected_scores, head
@@ -47,6 +50,34 @@ def test_a_test_vector_that_leaves_out_an_input_is_refused(
 def test_junk_instead_of_a_graph_is_refused(settings: DeviceSettings) -> None:
     with pytest.raises(BundleRefused, match="onnxruntime"):
         activate(build_bundle(graph=b"\x00junk" * 50), settings)
+
+
+def test_a_controller_that_works_is_asked(settings: DeviceSettings) -> None:
+    here = settings.model_copy(update={"refresh": RefreshRule(rule="learnt")})
+
+    scorer = activate(build_bundle(controlled=True), here)
+
+    assert scorer.measure("gain", [1, 9], [1, 2]) == 7.0
+
+
+@pytest.mark.parametrize(
+    ("asks", "rule"),
+    [
+        ({"controller": {"calibration": {"change": (0.5,), "gain": (0.5,)}}}, "learnt"),
+        ({"uplink": {"items": 3, "outputs": ("state",)}}, "always"),
+    ],
+)
+@pytest.mark.parametrize("file", ["scorer.onnx", "slots.npz", None])
+def test_a_bundle_whose_devices_could_not_ask_is_never_activated(
+    bundle: Bundle, settings: DeviceSettings, asks: dict[str, Any], rule: str, file: str | None
+) -> None:
+    name = "controller" if "controller" in asks else "encoder"
+    graph = {name: {"file": file, "inputs": (), "outputs": ()}} if file else {}
+    graphs = {**bundle.manifest.model_dump()["graphs"], **graph}
+    here = settings.model_copy(update={"refresh": RefreshRule(rule=rule)})
+
+    with pytest.raises(BundleRefused, match="onnxruntime" if file else f"no graph '{name}'"):
+        activate(build_bundle(**asks, graphs=graphs), here)
 
 
 def test_a_graph_with_other_ports_than_its_manifest_is_refused(settings: DeviceSettings) -> None:
