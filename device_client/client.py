@@ -140,7 +140,7 @@ class DeviceClient:
             at: virtual time in seconds.
         """
         slate = np.asarray(candidates, np.int64)
-        self._asking.rankings += 1
+        self._asking.ranks(self.events_seen)
         decision, receipt = self._decision(), None
         if self._listing and decision is Decision.ASK_CLOUD:
             items, seen = self._items(), max(self.events_seen - self._settings.uplink_lag, 0)

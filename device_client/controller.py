@@ -1,7 +1,7 @@
 """When a device asks its cloud: the rules that a manifest may name.
 
-A rule decides by counts, by chance that hangs on (seed, user, event) alone, or by what the bundle's
-controller graph says. None reads a clock.
+A rule decides by counts, by chance that hangs on (seed, user, event, ranking since then) alone, or
+by what the bundle's controller graph says. None reads a clock.
 """
 
 import hashlib
@@ -22,6 +22,7 @@ class Situation:
     Attributes:
         user: whose device it is.
         events_seen: events of this user so far.
+        again: rankings before this one since the newest event.
         refreshed_at: `events_seen` at the last refresh that succeeded; None before the first.
         debt: payload bytes of refreshes so far beyond what the rule's budget has granted.
         measure: an output of the bundle's controller by name, for the uplink's window now and at
@@ -30,6 +31,7 @@ class Situation:
 
     user: int
     events_seen: int
+    again: int
     refreshed_at: int | None
     debt: float
     measure: Callable[[str], float]
@@ -69,6 +71,8 @@ class Asking:
     """
 
     __slots__ = (
+        "_again",
+        "_ranked_at",
         "_refreshed_at",
         "_seed",
         "_spent",
@@ -80,15 +84,24 @@ class Asking:
 
     def __init__(self, rule: RefreshRule, user: int, seed: int) -> None:
         self.rule, self._user, self._seed = rule, user, seed
-        self._spent = self.rankings = 0
+        self._spent = self.rankings = self._again = 0
+        self._ranked_at: int | None = None
         self._refreshed_at: int | None = None
         self.items: Sequence[int] = ()
+
+    def ranks(self, events_seen: int) -> None:
+        """Count a ranking that begins."""
+        self.rankings += 1
+        self._again = self._again + 1 if events_seen == self._ranked_at else 0
+        self._ranked_at = events_seen
 
     def decision(self, events_seen: int, measure: Callable[[str], float]) -> Decision:
         """What to do now."""
         budget = self.rule.budget
         debt = self._spent - budget * self.rankings if budget else 0
-        situation = Situation(self._user, events_seen, self._refreshed_at, debt, measure)
+        # What is asked about between two rankings is the next one, the first since that event.
+        again = self._again if events_seen == self._ranked_at else 0
+        situation = Situation(self._user, events_seen, again, self._refreshed_at, debt, measure)
         return decide(self.rule, situation, self._seed)
 
     def paid(self, receipt: Receipt | None) -> bool:
@@ -119,7 +132,10 @@ def _each_n_events(rule: RefreshRule, situation: Situation, _: int) -> bool:
 
 
 def _by_chance(rule: RefreshRule, situation: Situation, seed: int) -> bool:
-    key = struct.pack("<QQQ", seed, situation.user, situation.events_seen)
+    # A user who is shown something again and again takes nothing in between: each is a draw.
+    again = (situation.again,) if situation.again else ()
+    drawn_by = (seed, situation.user, situation.events_seen, *again)
+    key = struct.pack(f"<{len(drawn_by)}Q", *drawn_by)
     drawn = int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "little")
     return drawn < rule.share * 2**64
 

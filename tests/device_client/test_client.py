@@ -1,6 +1,7 @@
 """The device's whole story, behind the seam."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 
@@ -315,6 +316,21 @@ async def test_refreshes_keep_to_their_budget_of_bytes(
 
     asked = [number for number, each in enumerate(decisions) if each is Decision.REFRESH]
     assert asked == [0, 3, 7]
+
+
+async def test_the_rule_random_asks_at_its_share_though_nothing_is_taken(
+    scorer: Scorer, cloud: FakeCloud, settings: DeviceSettings
+) -> None:
+    by_chance = with_rule(settings, rule="random", share=0.3)
+
+    for user in range(10):
+        device = DeviceClient(user, scorer, cloud, by_chance, [1])
+        for _ in range(101):
+            await device.rank(CANDIDATES)
+
+    asked = Counter(user for user, *_ in cloud.refreshes)
+    # Beyond the first one of each; 4.6 is the spread of 100 draws.
+    assert all(abs(asked[user] - 1 - 30) < 4 * 4.6 for user in range(10))
 
 
 async def test_a_ranking_brings_the_receipt_of_the_exchange_that_it_waited_for(

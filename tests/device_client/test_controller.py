@@ -20,7 +20,9 @@ def outputs(change: float = 0.0, gain: float = 0.0) -> dict[str, float]:
 
 
 def situation(**fields: object) -> Situation:
-    usual = Situation(user=3, events_seen=20, refreshed_at=10, debt=0.0, measure=outputs().get)
+    usual = Situation(
+        user=3, events_seen=20, again=0, refreshed_at=10, debt=0.0, measure=outputs().get
+    )
     return replace(usual, **fields)
 
 
