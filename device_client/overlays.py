@@ -1,6 +1,7 @@
 """The slot values that a device believes, and for how long."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from shared_models.contract.overlay import Overlay
 from shared_models.contract.tensors import TensorSpec
@@ -39,6 +40,11 @@ class Overlays:
         slots = {**kept, **overlay.slots}
         self._last = Overlay(overlay.bundle_id, overlay.events_seen, slots)
         return True
+
+    def confirm(self, events_now: int) -> None:
+        """Take the last overlay, where there is one, for as new as if it had come now."""
+        if self._last is not None:
+            self._last = replace(self._last, events_seen=events_now)
 
     def current(self, events_now: int) -> Overlay | None:
         """The overlay to rank with; None for the bundle's defaults."""

@@ -129,6 +129,7 @@ class Participant:
         self._refund(receipt)
         self._group, self._version = shared.group, shared.version
         if not shared.slots:
+            overlays.confirm(events_seen)
             return receipt
         if self._learned:
             shared = replace(shared, slots=self._learned.start_from(shared.slots))

@@ -30,7 +30,15 @@ from shared_models.contract.manifest import FederationSpec
 from shared_models.contract.overlay import Overlay, overlay_to_proto
 from shared_models.contract.ranking import Source
 from shared_models.contract.tensors import Codec, Float32Array, TensorSpec
-from tests.device_client.fakes import ITEMS, RECEIPT, SLOT, WIDTH, FakeCloud, expected_scores
+from tests.device_client.fakes import (
+    ITEMS,
+    RECEIPT,
+    SLOT,
+    WIDTH,
+    FakeCloud,
+    build_bundle,
+    expected_scores,
+)
 from tests.device_client.learning import build_learning_bundle
 
 CANDIDATES = [3, 7, 9]
@@ -98,6 +106,23 @@ async def test_a_device_contributes_how_far_it_moved_from_where_it_started(
     steps = np.abs(moved).max(axis=1, keepdims=True) / 127
     assert np.abs(moved).max() > 0.05
     assert (np.abs(sent(cloud) - moved) <= 0.51 * steps).all()
+
+
+async def test_values_that_are_still_the_newest_do_not_grow_old(settings: DeviceSettings) -> None:
+    rule = {"rule": "every-n", "every": 2, "max_age": 3}
+    bundle = build_bundle(uplink=None, groups={"count": 1, "slots": (SLOT,)}, refresh=rule)
+    cloud = FakeCloud(bundle)
+    cloud.version, cloud.shared_head = 4, 2 * EYE
+    device = DeviceClient(1, Scorer(bundle), cloud, settings)
+
+    told = []
+    for item in range(1, 9):
+        ranking = await device.rank(CANDIDATES)
+        told.append((ranking.source, ranking.overlay_age))
+        await device.observe(Event(item, 0.0))
+
+    assert cloud.had == [None, 4, 4, 4]
+    assert told == [(Source.OVERLAY, 0), (Source.OVERLAY, 1)] * 4
 
 
 async def test_a_device_that_reads_lines_contributes_as_well(
