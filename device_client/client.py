@@ -250,6 +250,7 @@ class DeviceClient:
                 self._asking.succeeded(self.events_seen)
             return receipt is not None, receipt
         items, seen = self._items(), max(self.events_seen - self._settings.uplink_lag, 0)
+        receipt = None
         try:
             uplink = await self._uplink(items)
             overlay, receipt = await self._cloud.refresh(self._who, uplink, seen, at)
@@ -261,7 +262,7 @@ class DeviceClient:
                 await self._join(overlay, at)
         except ConcertoError as error:
             tell("refresh", self._who, error)
-            return False, None
+            return False, receipt
         if taken:
             self._asking.succeeded(self.events_seen, items)
         return taken, receipt

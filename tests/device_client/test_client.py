@@ -318,6 +318,18 @@ async def test_refreshes_keep_to_their_budget_of_bytes(
     assert asked == [0, 3, 7]
 
 
+async def test_an_answer_that_is_of_no_use_has_its_receipt_as_well(
+    settings: DeviceSettings,
+) -> None:
+    device, cloud = grouped(settings, 2)
+    cloud.heads = [head(np.nan), head(0.5)]
+    no_slots = (await device.rank(CANDIDATES)).receipt
+    cloud.group = AbsentCloud().group
+    no_group = (await device.rank(CANDIDATES)).receipt
+
+    assert (no_slots, no_group) == (RECEIPT, RECEIPT)
+
+
 async def test_the_rule_random_asks_at_its_share_though_nothing_is_taken(
     scorer: Scorer, cloud: FakeCloud, settings: DeviceSettings
 ) -> None:
