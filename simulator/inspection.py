@@ -88,7 +88,7 @@ def rule(refresh: RefreshRule) -> str:
         "on-change": f"before the {refresh.share:.0%} of the rankings with the most change",
         "learnt": f"before the {refresh.share:.0%} of the rankings with the highest expected gain",
     }[refresh.rule]
-    budget = f", at most {refresh.budget:g} B a ranking" if refresh.budget is not None else ""
+    budget = f", about {refresh.budget:g} B a ranking" if refresh.budget is not None else ""
     oldest = f", believed for {refresh.max_age} events" if refresh.max_age is not None else ""
     return when + budget + oldest
 
