@@ -177,6 +177,7 @@ def _frame(columns: dict[str, "array[Any]"]) -> pl.DataFrame:
     return raw.with_columns(
         pl.when(pl.col("user") != _NOBODY).then("user"),
         pl.col("purpose").replace_strict(dict(enumerate(PURPOSES)), return_dtype=pl.String),
-        pl.col("ask", "bytes_up", "bytes_down").cast(pl.Int64),
+        # Asks stay unsigned: devices number them, and who asks may have written any number.
+        pl.col("bytes_up", "bytes_down").cast(pl.Int64),
         pl.col("queue_seconds", "compute_seconds").fill_nan(None),
     )

@@ -44,7 +44,8 @@ def with_cloud_times(rankings: pl.DataFrame, exchanges: pl.DataFrame | None) -> 
         told = rankings.with_columns(pl.lit(None, pl.Float32).alias(name) for name in CLOUD_TIMES)
     else:
         asks = exchanges.filter(pl.col("purpose").is_in([REFRESH, RANK]))
-        keys = [pl.col(name).cast(rankings.schema[name]) for name in ("user", "ask")]
+        # Not strict: an ask with a number that no ranking can have is none of theirs.
+        keys = [pl.col(name).cast(rankings.schema[name], strict=False) for name in ("user", "ask")]
         times = asks.select(*keys, *CLOUD_TIMES).unique(["user", "ask"])
         told = rankings.join(times, on=["user", "ask"], how="left", maintain_order="left")
     names = rankings.columns

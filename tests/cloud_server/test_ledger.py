@@ -148,6 +148,15 @@ def test_memory_is_bounded_and_rows_keep_their_order(
     assert [each.name for each in tmp_path.iterdir()] == [path.name]
 
 
+def test_whatever_number_an_ask_has_the_ledger_holds_it(tmp_path: Path) -> None:
+    path, largest = tmp_path / "ledger.parquet", 2**64 - 1
+    with recording(path) as ledger:
+        ledger.enter(1, "control", largest, (10, 20), None)
+        ledger.enter(1, "refresh", 1, (30, 40), Stay(0.5, 0.25))
+
+    assert pl.read_parquet(path)["ask"].to_list() == [largest, 1]
+
+
 def test_a_cloud_that_could_not_start_leaves_no_ledger(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
