@@ -162,6 +162,10 @@ def read_trace(path: Path) -> Link:
             raise BadLog(f"{path}: no column {name!r}; it has {has}. A trace has {wants}")
     if raw.is_empty():
         raise TooSmall(f"{path}: the trace is empty")
+    for name in COLUMNS:
+        # A date would be cast too, to its microseconds, and a list not at all.
+        if not (raw[name].dtype.is_numeric() or raw[name].dtype == pl.String):
+            raise BadValue(path, 2, name, f"expected a number, got {raw[name].dtype}")
     trace = raw.select(pl.col(COLUMNS).cast(pl.Float64, strict=False))
     for name in COLUMNS:
         _refuse(path, name, ~trace[name].is_finite().fill_null(value=False), "expected a number")

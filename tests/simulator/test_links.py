@@ -1,5 +1,6 @@
 """Links: profiles, traces, and complaints about files that are no traces."""
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import polars as pl
 import pytest
 
 from shared_models.contract.errors import BadLog, InputError, PathMissing, UnknownName
-from simulator.links import PROFILES, Link, Point, link
+from simulator.links import COLUMNS, PROFILES, Link, Point, link
 
 TRACE = "seconds,down_mbit,up_mbit,rtt_ms\n100,10,2,50\n110,30,4,150\n120,10,2,50\n"
 
@@ -93,6 +94,28 @@ def test_a_bad_row_of_a_trace_is_named(trace: Path, row: str, words: str) -> Non
     assert words in str(caught.value)
     assert str(trace) in str(caught.value)
     assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [
+        ("seconds", [datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC)]),
+        ("seconds", [timedelta(0), timedelta(seconds=1)]),
+        ("down_mbit", [[10.0], [30.0]]),
+        ("up_mbit", [b"2", b"4"]),
+        ("rtt_ms", [{"ms": 50.0}, {"ms": 150.0}]),
+        ("rtt_ms", [True, False]),
+    ],
+)
+def test_a_column_of_a_trace_that_holds_no_numbers_is_named(
+    tmp_path: Path, column: str, values: list[object]
+) -> None:
+    path = tmp_path / "train.parquet"
+    numbers = {name: [1.0, 2.0] for name in COLUMNS}
+    pl.DataFrame({**numbers, column: values}).write_parquet(path)
+
+    with pytest.raises(BadLog, match=f"row 2, column '{column}': expected a number, got"):
+        link(str(path))
 
 
 @pytest.mark.parametrize(
