@@ -97,7 +97,7 @@ def plan(scenario: Scenario, sites: Sites = LOCAL) -> Plan:
         InputError: something in it is wrong; nothing was written but the cached log.
     """
     _refuse_out_of_reach(scenario, sites)
-    links = tuple(link(name) for name in scenario.links)
+    links = _modelled_over(scenario)
     if scenario.link is not None:
         link(scenario.link)
     checked = [_checked(scenario, read_entry(text), sites) for text in scenario.methods]
@@ -112,6 +112,21 @@ def plan(scenario: Scenario, sites: Sites = LOCAL) -> Plan:
         for play in plays:
             strikes(scenario.faults, parts(moments, play.rules.round_events))
     return Plan(scenario, plays, log, moments, links, sites)
+
+
+def _modelled_over(scenario: Scenario) -> tuple[Link, ...]:
+    """The links of which latency is modelled.
+
+    Raises:
+        BadSetting: two go by one name, which is that of their figures.
+    """
+    links = {}
+    for text in scenario.links:
+        found = link(text)
+        if found.name in links:
+            raise BadSetting("links", f"two are called {found.name!r}: rename a trace's file")
+        links[found.name] = found
+    return tuple(links.values())
 
 
 def _refuse_out_of_reach(scenario: Scenario, sites: Sites) -> None:
