@@ -50,7 +50,7 @@ class Ledger(Protocol):
             purpose: one of `PURPOSES`.
             ask: its number in the device's life; 0 for hellos and bundles.
             size: payload bytes up and down.
-            stay: where it spent its time; None where no batcher worked for it.
+            stay: where it spent its time; None where no ranking can have waited for it.
         """
         ...
 

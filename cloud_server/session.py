@@ -46,8 +46,8 @@ _PURPOSES: Final[Mapping[str, str]] = {
 """By kind of ask; all others are control."""
 _NO_KIND: Final = "none"
 """Of an ask that is empty, or no message of this protocol."""
-_COMPUTED: Final = (REFRESH, RANK)
-"""What a batcher computes something for."""
+_WAITED_FOR: Final = (REFRESH, GROUP, RANK)
+"""What a ranking may wait for, so that it is told where the time went."""
 
 
 class Session:
@@ -74,7 +74,7 @@ class Session:
         reply = answer.SerializeToString()
         kind = ask.WhichOneof("body") or _NO_KIND
         purpose = _PURPOSES.get(kind, CONTROL)
-        times = stay if purpose in _COMPUTED else None
+        times = stay if purpose in _WAITED_FOR else None
         self._services.ledger.enter(self._user, purpose, ask.seq, (len(data), len(reply)), times)
         if answer.HasField("fault"):
             self._services.faults.tell(kind, answer.fault)
@@ -107,7 +107,7 @@ class Session:
             case "refresh":
                 answer.overlay.CopyFrom(await self._device.refresh(ask.refresh, ask.round, stay))
             case "group":
-                answer.overlay.CopyFrom(await self._device.group(ask.group, ask.round))
+                answer.overlay.CopyFrom(await self._device.group(ask.group, ask.round, stay))
             case "rank":
                 answer.scores.CopyFrom(await self._device.rank(ask.rank, stay))
             case "upload":
@@ -188,7 +188,7 @@ class _Device:
             asked, waits=self.waits, expires=self._expires(), stay=stay
         )
 
-    async def group(self, wanted: GroupRequest, round_: int) -> Overlay:
+    async def group(self, wanted: GroupRequest, round_: int, stay: Stay) -> Overlay:
         """What a group shares, or this user's own one.
 
         Raises:
@@ -197,7 +197,7 @@ class _Device:
         have = wanted.have if wanted.HasField("have") else None
         if self.served.desk is not None and not wanted.number:
             now = self._now(round_)
-            return await self.served.desk.values(self.user, now, have, waits=self.waits)
+            return await self.served.desk.values(self.user, now, have, waits=self.waits, stay=stay)
         groups = self.served.groups
         number = wanted.number or self.served.assignment.of(self.user)
         if not 1 <= number <= len(groups):

@@ -10,7 +10,7 @@ from typing import Final
 
 import polars as pl
 
-from shared_models.contract.traffic import RANK, REFRESH
+from shared_models.contract.traffic import GROUP, RANK, REFRESH
 
 CLOUD_TIMES: Final = ("queue_seconds", "compute_seconds")
 _PARTS: Final = {
@@ -43,7 +43,7 @@ def with_cloud_times(rankings: pl.DataFrame, exchanges: pl.DataFrame | None) -> 
     if exchanges is None:
         told = rankings.with_columns(pl.lit(None, pl.Float32).alias(name) for name in CLOUD_TIMES)
     else:
-        asks = exchanges.filter(pl.col("purpose").is_in([REFRESH, RANK]))
+        asks = exchanges.filter(pl.col("purpose").is_in([REFRESH, GROUP, RANK]))
         # Not strict: an ask with a number that no ranking can have is none of theirs.
         keys = [pl.col(name).cast(rankings.schema[name], strict=False) for name in ("user", "ask")]
         times = asks.select(*keys, *CLOUD_TIMES).unique(["user", "ask"])

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from cloud_server.batcher import Batcher
+from cloud_server.batcher import Batcher, Stay
 from cloud_server.federation.counters import Counters
 from cloud_server.federation.federation import Federation
 from cloud_server.federation.journal import ContributionJournal
@@ -31,11 +31,11 @@ class Desk:
         return stored
 
     async def values(
-        self, user: int, round_: int, have: int | None, *, waits: bool
+        self, user: int, round_: int, have: int | None, *, waits: bool, stay: Stay
     ) -> wire.Overlay:
         """What the user's group shares, where it is not what the device has."""
         job = partial(self._federation.values, user, round_, have, self._codec)
-        overlay: wire.Overlay = await self._jobs.submit(job, waits=waits)
+        overlay: wire.Overlay = await self._jobs.submit(job, waits=waits, stay=stay)
         return overlay
 
     async def take(

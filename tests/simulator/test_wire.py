@@ -169,6 +169,15 @@ def test_the_clouds_times_stand_beside_the_devices_in_the_same_order() -> None:
     assert split.transfer == pytest.approx(3.25 - 0.9)
 
 
+def test_a_ranking_may_have_waited_for_what_its_group_shares() -> None:
+    shared = cloud().exchanges.with_columns(pl.col("purpose").replace("refresh", "group"))
+
+    told = with_cloud_times(rankings(), shared)
+
+    assert told["queue_seconds"].to_list() == [0.1, 0.1, 0.1, None]
+    assert split_of(told).cloud == pytest.approx(0.6)
+
+
 def test_an_ask_with_a_number_that_no_ranking_has_is_passed_over() -> None:
     exchanges = cloud().exchanges.with_columns(pl.col("ask").cast(pl.UInt64))
     odd = exchanges.filter(purpose="refresh").with_columns(ask=pl.lit(2**64 - 1, pl.UInt64))

@@ -80,6 +80,18 @@ async def test_a_user_s_contributions_of_a_round_add_up(
         assert_all(await other.values(round_=2), 0.25 + 0.025)
 
 
+async def test_who_waited_for_what_is_shared_is_told_where_the_time_went(
+    open_cloud: OpenCloud, together: Bundle, tmp_path: Path
+) -> None:
+    async with open_cloud(ledger=tmp_path / "ledger.parquet") as cloud:
+        await (await Member.joined(cloud, together, 7)).shared()
+
+    (row,) = pl.read_parquet(tmp_path / "ledger.parquet").filter(purpose="group").to_dicts()
+
+    assert row["queue_seconds"] >= 0
+    assert row["compute_seconds"] > 0
+
+
 async def test_a_contribution_is_on_disk_before_it_is_acknowledged(
     open_cloud: OpenCloud, together: Bundle, root: Path
 ) -> None:
