@@ -111,7 +111,9 @@ class Entry(_Part):
     )
     latency_ms: Latency = _about("Measured, over loopback.", "ms")
     modelled_ms: dict[str, Quantiles] = _about(
-        "Modelled, by link: measured computing, modelled way.", "ms"
+        "Modelled, by link: measured computing, modelled way; empty where the cloud did not tell "
+        "of every exchange.",
+        "ms",
     )
     asks_per_rec: NonNegativeFloat = _about(
         "Rankings for which the cloud was asked, answered or not.", "share of rankings"

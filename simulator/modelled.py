@@ -81,7 +81,8 @@ def with_modelled(
 ) -> pl.DataFrame:
     """``rankings`` with a column ``modelled_<link>`` of seconds for each link.
 
-    Null where the cloud did not tell how long it queued and computed.
+    All null where the cloud did not tell of some how long it queued and computed: what is left
+    would be those that asked nobody, which no link slows down.
 
     Args:
         rankings: with the cloud's times.
@@ -93,13 +94,14 @@ def with_modelled(
     compute = pl.col("seconds") - pl.when(asked).then(
         pl.col("cloud_seconds") - pl.col("queue_seconds") - pl.col("compute_seconds")
     ).otherwise(0)
-    compute_s = rankings.select(compute.cast(pl.Float64)).to_series()
+    known = rankings.select(compute.cast(pl.Float64)).to_series()
+    compute_s = np.full(len(known), np.nan) if known.null_count() else known.to_numpy()
     exchanges = Exchanges(
         entry=entry_N,
         at=rankings["at"].to_numpy(),
         bytes_up=rankings["bytes_up"].cast(pl.Int64).to_numpy(),
         bytes_down=rankings["bytes_down"].cast(pl.Int64).to_numpy(),
-        compute_s=compute_s.fill_null(np.nan).to_numpy(),
+        compute_s=compute_s,
     )
     return rankings.with_columns(
         pl.Series(COLUMN + link.name, modelled_seconds(link, exchanges, seed)).fill_nan(None)

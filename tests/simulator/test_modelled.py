@@ -1,11 +1,18 @@
 """Modelled latency: exact where chance has no say, and chance that only seed and entry decide."""
 
 import numpy as np
+import polars as pl
 import pytest
 
 from shared_models.contract.metrics import Float64Array
 from simulator.links import BURST_BYTES, PROFILES, Link, Point
-from simulator.modelled import Exchanges, Framing, modelled_seconds
+from simulator.modelled import (
+    Exchanges,
+    Framing,
+    modelled_of,
+    modelled_seconds,
+    with_modelled,
+)
 
 PLAIN = Link("plain", (Point(0.0, up_rate=1e6, down_rate=8e6, rtt_s=0.1),))
 NO_FRAMING = Framing(0, 0)
@@ -94,3 +101,35 @@ def test_chance_depends_on_seed_and_entry_only() -> None:
 
 def test_nothing_to_model_is_nothing() -> None:
     assert modelled_seconds(PLAIN, exchanges(0), 0).shape == (0,)
+
+
+def rankings(queue_seconds: list[float | None]) -> pl.DataFrame:
+    """Three rankings, of which the first two asked."""
+    return pl.DataFrame(
+        {
+            "ask": pl.Series([1, 2, 0], dtype=pl.UInt32),
+            "at": [0.0, 1.0, 2.0],
+            "bytes_up": pl.Series([100, 100, 0], dtype=pl.UInt32),
+            "bytes_down": pl.Series([4000, 4000, 0], dtype=pl.UInt32),
+            "seconds": [0.010, 0.010, 0.002],
+            "cloud_seconds": [0.008, 0.008, 0.0],
+            "queue_seconds": queue_seconds,
+            "compute_seconds": queue_seconds,
+        }
+    )
+
+
+def test_compute_is_what_no_link_has_part_in() -> None:
+    told = rankings([0.001, 0.001, None])
+
+    modelled = modelled_of(with_modelled(told, np.arange(3), [PROFILES["none"]], seed=0))
+
+    np.testing.assert_allclose(modelled["none"], [0.004, 0.004, 0.002], rtol=1e-12)
+
+
+@pytest.mark.parametrize("told", [[None, None, None], [0.001, None, None]])
+def test_where_an_exchange_is_not_told_of_nothing_is_modelled(told: list[float | None]) -> None:
+    modelled = with_modelled(rankings(told), np.arange(3), [PROFILES["4g"]], seed=0)
+
+    assert modelled["modelled_4g"].to_list() == [None] * 3
+    assert len(modelled_of(modelled)["4g"]) == 0
