@@ -83,7 +83,7 @@ class Replay:
         self._orders = Orders(moments, windows, profiles, rules)
         self._legs, self._on_report = legs(moments, rules), on_report
         self.on_round: OnRound = lambda *_: None
-        self._traffic: dict[int, tuple[int, int]] = {}
+        self._traffic: dict[tuple[int, int], tuple[int, int]] = {}
         self._payload: dict[int, list[tuple[int, int]]] = {}
         self._processes = 0
 
@@ -169,11 +169,14 @@ class Replay:
     async def _hear(self, link: DeviceLink, share: Share, part: Part) -> None:
         async for report in link.rankings(part.number):
             if isinstance(report, RoundDone):
-                spent = (report.bytes_up, report.bytes_down)
-                # By share: in containers of their own, processes may have the same id.
-                self._traffic[share.index] = spent
+                # By share: in containers of their own, processes may have the same id. By id: one
+                # that takes a killed one's place counts from 0.
+                self._traffic[share.index, link.pid] = report.bytes_up, report.bytes_down
                 if part.stop:
-                    self._payload.setdefault(part.stop, []).append(spent)
+                    lives = (
+                        spent for (own, _), spent in self._traffic.items() if own == share.index
+                    )
+                    self._payload.setdefault(part.stop, []).append(_sums(lives))
                 self.on_round(share, report)
             else:
                 about = self.tally.enter(part.start, report)

@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from protos.v1.simulation_pb2 import Round
+from protos.v1.simulation_pb2 import Report, Round, RoundDone
 from shared_models.contract.bundle import Bundle
 from shared_models.contract.errors import RunFailed
 from shared_models.contract.metrics import bootstrap_interval, evaluate
@@ -17,7 +17,7 @@ from shared_models.logs.prepare import prepare
 from shared_models.logs.prepared import PreparedLog, taken
 from shared_models.logs.worlds.trend import TrendWorld, read_trend
 from simulator import coordinator as coordinator_module
-from simulator.coordinator import Coordinator
+from simulator.coordinator import Coordinator, DeviceLink
 from simulator.releases import deliveries
 from simulator.replay import Account, Release, Replay
 from simulator.rounds import Orders, Rules, Share, legs, parts
@@ -330,6 +330,21 @@ async def test_payload_is_known_where_a_round_ended(crowd: Crowd, moments: Momen
     # A fake tells the number of the round for bytes up.
     known = {stop: replay.payload(stop) for stop in (0, 25, 30, 100, len(moments))}
     assert known == {0: (0, 0), 25: (2, 0), 30: None, 100: (8, 0), 120: (10, 0)}
+
+
+async def test_payload_never_falls_though_a_killed_process_is_followed_by_one_that_counts_anew(
+    moments: Moments,
+) -> None:
+    replay, link = Replay(moments, WINDOWS, make_bundle(), RETRAINED), DeviceLink(pid=1)
+    replay._processes = 1
+
+    for part, pid, told in zip(replay.rounds, (1, 1, 2), (100, 250, 40), strict=False):
+        link.pid = pid
+        link._reports.put_nowait(Report(round_done=RoundDone(round=part.number, bytes_up=told)))
+        await replay._hear(link, Share(0, 1), part)
+
+    assert [replay.payload(stop) for stop in (25, 50, 75)] == [(100, 0), (250, 0), (290, 0)]
+    assert replay.traffic == (290, 0)
 
 
 async def test_a_process_that_keeps_its_bundle_ends_the_run(crowd: Crowd, moments: Moments) -> None:
