@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -20,7 +21,7 @@ import polars as pl
 
 from cloud_server.batcher import Stay
 from shared_models.contract.connections import Connection
-from shared_models.contract.errors import PathMissing
+from shared_models.contract.errors import BadSetting, PathMissing
 from shared_models.contract.traffic import PURPOSES
 
 _GROUP: Final = 1 << 15
@@ -146,12 +147,12 @@ def recording(path: Path | None) -> Iterator[Ledger]:
 
     Raises:
         PathMissing: there is no folder for the file.
+        BadSetting: the file cannot be written.
     """
     if path is None:
         yield NoLedger()
         return
-    if not path.parent.is_dir():
-        raise PathMissing(path.parent, "folder for the ledger")
+    _require_writable(path)
     ledger = ExchangeLedger(path)
     ledger.discard()  # what a killed cloud left
     failed = False
@@ -165,6 +166,19 @@ def recording(path: Path | None) -> Iterator[Ledger]:
             ledger.discard()
         else:
             ledger.close()
+
+
+def _require_writable(path: Path) -> None:
+    """See now whether the file can be, and not after all that it should tell of."""
+    if not path.parent.is_dir():
+        raise PathMissing(path.parent, "folder for the ledger")
+    if path.is_dir():
+        raise BadSetting("ledger", f"{path} is a folder: name a file in it")
+    try:
+        with TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise BadSetting("ledger", f"{path} cannot be written: {error.strerror}") from error
 
 
 def _blank() -> dict[str, "array[Any]"]:

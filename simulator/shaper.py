@@ -184,6 +184,8 @@ def run_shaper(
     """
     if counts is not None and not counts.parent.is_dir():
         raise PathMissing(counts.parent, "folder")
+    if counts is not None and counts.is_dir():
+        raise BadSetting("counts", f"{counts} is a folder: name a file in it")
     other = _host_port("while", lasts) if lasts is not None else None
     proxy = asyncio.run(_shape(link, to, listen, seed, other))
     if counts is not None:

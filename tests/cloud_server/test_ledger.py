@@ -1,6 +1,8 @@
 """The cloud's account of exchanges: everything once, and nothing half-written."""
 
+import errno
 import json
+import os
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -24,7 +26,7 @@ from protos.v1.collaboration_pb2 import (
     Upload,
 )
 from shared_models.contract.bundle import Bundle
-from shared_models.contract.errors import PathMissing
+from shared_models.contract.errors import BadSetting, PathMissing
 from tests.cloud_server.conftest import Cloud, OpenCloud
 
 SESSION = "/protos.v1.Collaboration/Session"
@@ -177,5 +179,28 @@ def test_a_ledger_without_a_folder_is_told(tmp_path: Path) -> None:
     with (
         pytest.raises(PathMissing, match="folder for the ledger"),
         recording(tmp_path / "no" / "ledger.parquet"),
+    ):
+        pass
+
+
+def test_a_ledger_that_is_a_folder_is_told_before_anything_is_served(tmp_path: Path) -> None:
+    with (
+        pytest.raises(BadSetting, match=r"'ledger': .* is a folder: name a file in it"),
+        recording(tmp_path),
+    ):
+        pass
+
+
+def test_a_ledger_that_may_not_be_written_is_told_before_anything_is_served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(dir: Path) -> None:  # noqa: A002 - as the name is there
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), dir)
+
+    monkeypatch.setattr(ledger_module, "TemporaryFile", refuse)
+
+    with (
+        pytest.raises(BadSetting, match=r"ledger\.parquet cannot be written: Permission denied"),
+        recording(tmp_path / "ledger.parquet"),
     ):
         pass

@@ -136,6 +136,7 @@ def test_a_method_is_refused_before_a_log_is_read(concerto: Concerto) -> None:
         (["--link", "6g"], "unknown link '6g'"),
         (["--link", "4g", "--listen", "nowhere"], "'listen': write HOST:PORT"),
         (["--counts", "no/such/counts.json"], "no/such: no such folder"),
+        (["--counts", "."], "'counts': . is a folder: name a file in it"),
     ],
 )
 def test_a_proxy_that_cannot_be_is_explained(
