@@ -124,6 +124,11 @@ class DeviceSettings(BaseSettings):
             )
         return self
 
+    @property
+    def crossing(self) -> int:
+        """Most asks that are under way on one connection."""
+        return 1 if self.channel == "own" else self.in_flight
+
     def protected(self, setting: str, address: str) -> ProcessIdentity | None:
         """What protects connections to ``address``, which ``setting`` names; None: nothing.
 

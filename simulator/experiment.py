@@ -267,7 +267,7 @@ def _run(
         replay,
         flags=play.flags,
         continual=continual,
-        in_flight=play.device.in_flight,
+        in_flight=play.device.crossing,
         history=plan.scenario.history,
         drill=drill_of(faults, replay) if faults else None,
     )

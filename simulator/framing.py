@@ -85,4 +85,4 @@ def predicted(crossings: Crossings) -> Framing:
 
 def exchange(in_flight: int) -> Framing:
     """An ask and its answer, where at most ``in_flight`` of them are under way."""
-    return EXCHANGE_ALONE if in_flight == 1 else EXCHANGE_AMONG_OTHERS
+    return EXCHANGE_ALONE if in_flight <= 1 else EXCHANGE_AMONG_OTHERS

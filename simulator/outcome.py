@@ -46,7 +46,7 @@ class Outcome:
         modelled: by link, float64 seconds of each ranking as `simulator.modelled` has them.
         connections: as `CONNECTIONS` has them.
         reconciled: whether devices and cloud counted the same, or why that is not known.
-        in_flight: most asks that a device process had under way.
+        in_flight: most asks that a device process had under way on a connection.
         faults: what was done to it on purpose, as `Drill.told`; None: nothing.
     """
 

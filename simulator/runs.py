@@ -79,7 +79,7 @@ class Run(Generic[R_co]):
         continual: how its cloud goes on training, where the replay wants that.
         accounts: empty as long as the replay has not come to its end.
         cloud: the cloud's own account; None where it left none.
-        in_flight: most asks that a device process has under way.
+        in_flight: most asks that a device process has under way on a connection.
         seconds: measured, from the first order to the last word.
         history: whether devices write down what is acknowledged.
         drill: what is done to it on purpose, and what was seen of that.

@@ -125,6 +125,7 @@ def crossings(done: plane.RunDone, in_flight: int) -> Crossings:
     """What a device process did on its connections to the cloud."""
     calls = sum(entry.asks for entry in done.traffic if entry.purpose == BUNDLE)
     asks = sum(entry.asks for entry in done.traffic if entry.purpose != BUNDLE)
+    users = {entry.user for entry in done.traffic if entry.HasField("user")}
     connections = len(done.connections)
     return Crossings(
         connections=connections,
@@ -133,7 +134,7 @@ def crossings(done: plane.RunDone, in_flight: int) -> Crossings:
         sessions=done.streams.opened - calls,
         hang_ups=done.streams.reset,
         exchanges=asks,
-        in_flight=in_flight,
+        in_flight=min(in_flight, len(users)),  # a user has one ask under way
     )
 
 

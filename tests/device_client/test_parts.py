@@ -127,6 +127,11 @@ def test_waits_grow_to_a_second_and_differ_between_waiters() -> None:
     assert one != two
 
 
+def test_on_a_connection_of_its_own_a_session_asks_alone() -> None:
+    assert DeviceSettings(in_flight=8).crossing == 8
+    assert DeviceSettings(in_flight=8, channel="own").crossing == 1
+
+
 def test_settings_of_a_run_go_over_those_of_the_process_field_by_field() -> None:
     own = DeviceSettings(in_flight=8, refresh=RefreshRule(rule="every-n", every=7))
 

@@ -1,6 +1,7 @@
 """Accounts of devices, cloud and kernel side by side."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,14 @@ def test_who_asks_alone_pays_more_for_each_exchange() -> None:
     alone, many = (predicted(crossings(done(), in_flight)) for in_flight in (1, 64))
 
     assert alone.up - many.up == 6 * (EXCHANGE_ALONE.up - EXCHANGE_AMONG_OTHERS.up)
+
+
+def test_a_user_has_one_ask_under_way_whatever_its_process_may_have() -> None:
+    traffic = [Traffic(user=7, purpose="refresh", asks=3), Traffic(purpose="bundle", asks=2)]
+
+    lonely = crossings(done(traffic=traffic), in_flight=64)
+
+    assert predicted(lonely) == predicted(replace(lonely, in_flight=1))
 
 
 def test_payload_is_no_connections_own_where_a_process_had_several_or_a_stream_broke() -> None:
