@@ -79,7 +79,7 @@ def reconciliation(accounts: Sequence[Account], cloud: CloudAccount | None) -> s
     if not accounts:
         return "the replay was cut short"
     if cloud is None:
-        return "there is no ledger of the whole run: a process was killed"
+        return "no ledger of the whole run: played under faults, or its cloud was killed"
     if broken := sum(account.done.streams.broken for account in accounts):
         return f"{broken} streams broke on the way"
     difference = _difference(accounts, cloud)

@@ -154,7 +154,7 @@ def make_outcome(
         split=split_of(told),
         modelled=modelled_of(rankings),
         connections=pl.DataFrame(schema=CONNECTIONS),
-        reconciled="there is no ledger of the whole run: a process was killed",
+        reconciled="no ledger of the whole run: played under faults, or its cloud was killed",
         in_flight=64,
     )
 
