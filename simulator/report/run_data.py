@@ -21,6 +21,8 @@ from simulator.ledger import SCHEMA
 
 LISTS: Final = ("scores", "taken")
 """Columns of rankings that hold a list in each row, and most of the bytes."""
+# Some damage makes polars panic, which is no `Exception`.
+_UNREADABLE: Final = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
 Json = dict[str, Any]
 
 
@@ -122,7 +124,7 @@ def _whose(file: Path) -> tuple[str, int]:
     """Entry and seed as the file's footer has them; older files say it in their name only."""
     try:
         about = pl.read_parquet_metadata(file)
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except _UNREADABLE as error:
         raise BadLog(f"{file}: not a readable Parquet file") from error
     _, _, named = file.stem.partition("-")
     entry, _, seed = named.rpartition("-")
@@ -135,7 +137,7 @@ def _whose(file: Path) -> tuple[str, int]:
 def _frame(file: Path, without: tuple[str, ...] = ()) -> pl.DataFrame:
     try:
         return pl.scan_parquet(file).drop(without, strict=False).collect()
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except _UNREADABLE as error:
         raise BadLog(f"{file}: not a readable Parquet file") from error
 
 

@@ -98,6 +98,18 @@ def test_a_damaged_file_is_named(folder: Path, name: str, content: str) -> None:
         load_run(folder)
 
 
+def test_a_file_on_which_polars_panics_is_named(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def panic(*_: object) -> None:
+        raise pl.exceptions.PanicException("assertion failed")
+
+    monkeypatch.setattr(pl.LazyFrame, "collect", panic)
+
+    with pytest.raises(BadLog, match="not a readable Parquet file"):
+        load_run(folder)
+
+
 def test_rankings_of_nobody_are_named(folder: Path) -> None:
     pl.DataFrame({"user": [0]}).write_parquet(folder / "rankings-x.parquet")
 
