@@ -259,7 +259,7 @@ class DeviceClient:
                 self._uploads.acknowledged(overlay.events_stored)
             taken = self._overlays.accept(overlay)
             if taken and overlay.group not in (0, self._group):
-                await self._join(overlay, at)
+                receipt += await self._join(overlay, at)
         except ConcertoError as error:
             tell("refresh", self._who, error)
             return False, receipt
@@ -267,13 +267,14 @@ class DeviceClient:
             self._asking.succeeded(self.events_seen, items)
         return taken, receipt
 
-    async def _join(self, named: Overlay, at: float) -> None:
+    async def _join(self, named: Overlay, at: float) -> Receipt:
         """Take over what the group shares that an overlay names; it is as old as that overlay."""
         group, seen = named.group, named.events_seen
         shared, receipt = await self._cloud.group(self._who, group, seen, at)
         self._asking.paid(receipt)
         if self._overlays.accept(shared):
             self._group = group
+        return receipt
 
     def _ranked(
         self, slate: Int64Array, decision: Decision, receipt: Receipt | None, *, fresh: bool

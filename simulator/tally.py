@@ -65,10 +65,10 @@ class Tally:
         decisions: uint8 (M,), `simulation_pb2.Decision`.
         ages: uint32 (M,), age of the overlay in events.
         asks: uint32 (M,), number of the ask that the ranking waited for; 0: none was answered.
-        bytes_up: uint32 (M,), payload of that exchange, devices to cloud.
-        bytes_down: uint32 (M,), payload of that exchange, cloud to devices.
+        bytes_up: uint32 (M,), payload of it, and of what had to follow it, devices to cloud.
+        bytes_down: uint32 (M,), the same, cloud to devices.
         seconds: float32 (M,), measured time of each ranking on its device.
-        cloud_seconds: float32 (M,), the part of it that was spent on the exchange.
+        cloud_seconds: float32 (M,), the part of it that was spent on these exchanges.
         learning_seconds: float32 (M,), measured time of learning after it.
     """
 

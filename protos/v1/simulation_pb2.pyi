@@ -308,15 +308,15 @@ class Rankings(_message.Message):
 
     @_builtins.property
     def bytes_up(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Payload bytes of that exchange, from device to cloud."""
+        """Payload bytes of that exchange and of what had to follow it, from device to cloud."""
 
     @_builtins.property
     def bytes_down(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Payload bytes of that exchange, from cloud to device."""
+        """The same from cloud to device."""
 
     @_builtins.property
     def cloud_seconds(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Seconds that the exchange took, measured on the device."""
+        """Seconds that they took, measured on the device."""
 
     @_builtins.property
     def learning_seconds(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:

@@ -80,10 +80,10 @@ class RankedList:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What one exchange with the cloud cost.
+    """What an exchange with the cloud cost, and one that had to follow it.
 
     Attributes:
-        ask: its number in the device's life; the cloud's ledger has the same.
+        ask: number of the first in the device's life; the cloud's ledger has the same.
         bytes_up: payload from device to cloud.
         bytes_down: payload from cloud to device.
         seconds: measured, from the first byte written to the answer read.
@@ -93,6 +93,14 @@ class Receipt:
     bytes_up: int
     bytes_down: int
     seconds: float
+
+    def __add__(self, following: "Receipt") -> "Receipt":
+        return Receipt(
+            self.ask,
+            self.bytes_up + following.bytes_up,
+            self.bytes_down + following.bytes_down,
+            self.seconds + following.seconds,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from shared_models.contract.errors import BadAsk, CloudUnavailable
 from shared_models.contract.events import Event
 from shared_models.contract.features import PROFILE, FieldSpec
 from shared_models.contract.manifest import ControllerSpec, RefreshRule
-from shared_models.contract.ranking import Decision, Source
+from shared_models.contract.ranking import Decision, Receipt, Source
 from tests.device_client.fakes import RECEIPT, FakeCloud, build_bundle, expected_scores, head
 
 CANDIDATES = [3, 7, 9]
@@ -531,6 +531,17 @@ async def test_what_a_group_shares_is_asked_for_when_the_group_changes(
         asked.append(list(cloud.asked_groups))
 
     assert asked == [[2], [2], [2], [2, 3], [2, 3], [2, 3, 2]]
+
+
+async def test_what_a_ranking_cost_includes_what_its_group_shares(
+    settings: DeviceSettings,
+) -> None:
+    device, _ = grouped(settings, 2, 2)
+
+    joining, later = [(await device.rank(CANDIDATES)).receipt for _ in range(2)]
+
+    assert joining == Receipt(ask=1, bytes_up=40, bytes_down=160, seconds=0.002)
+    assert later == Receipt(ask=1, bytes_up=20, bytes_down=80, seconds=0.001)
 
 
 async def test_a_device_ranks_with_what_its_group_shares(settings: DeviceSettings) -> None:
