@@ -103,6 +103,10 @@ class Proxy:
         }
 
     def _accept(self, reader: StreamReader, writer: StreamWriter) -> None:
+        # asyncio does so only where it made the listener too. Otherwise the kernel keeps the rest
+        # of an answer back until its first piece is acknowledged, which takes 40 ms.
+        own = writer.get_extra_info("socket")
+        own.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         number = len(self.connections)
         up, down = (
             Lane(

@@ -124,6 +124,25 @@ async def test_a_round_trip_takes_at_least_the_link_s() -> None:
     assert seconds >= 0.2
 
 
+async def test_no_piece_waits_until_the_one_before_it_was_acknowledged(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    carry, delays = Proxy._carry, list[int]()
+
+    async def watched(
+        proxy: Proxy, up: Lane, down: Lane, reader: StreamReader, writer: StreamWriter
+    ) -> None:
+        own = writer.get_extra_info("socket")
+        delays.append(own.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        await carry(proxy, up, down, reader, writer)
+
+    monkeypatch.setattr(Proxy, "_carry", watched)
+    async with through(NONE) as proxy:
+        await exchange(proxy, b"hello")
+
+    assert delays[0] != 0
+
+
 async def test_a_new_connection_costs_a_round_trip() -> None:
     async with through(plain(rtt_s=0.2)) as proxy:
         _, seconds = await exchange(proxy, b"hello")
