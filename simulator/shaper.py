@@ -19,6 +19,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from shared_models.contract.connections import host_port
 from shared_models.contract.errors import BadSetting, PathMissing, PortTaken
 from simulator.lane import Count, Lane, Way, opened
 from simulator.links import BURST_BYTES, Link
@@ -68,8 +69,7 @@ class Proxy:
 
     async def listen(self, listener: socket.socket) -> asyncio.Server:
         """Take what dials ``listener``."""
-        host, port = listener.getsockname()[:2]
-        self.address = f"{host}:{port}"
+        self.address = host_port(*listener.getsockname()[:2])
         return await asyncio.start_server(
             self._accept, sock=listener, limit=BURST_BYTES, backlog=_BACKLOG
         )
@@ -118,8 +118,8 @@ class Proxy:
             )
             for index, way in enumerate(Way)
         )
-        host, port = writer.get_extra_info("peername")[:2]
-        self.connections.append(Connection(f"{host}:{port}", up.count, down.count))
+        peer = host_port(*writer.get_extra_info("peername")[:2])
+        self.connections.append(Connection(peer, up.count, down.count))
         task = asyncio.create_task(self._carry(up, down, reader, writer))
         self._running.add(task)
         task.add_done_callback(self._running.discard)

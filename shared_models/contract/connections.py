@@ -106,7 +106,7 @@ def _read(own: socket.socket) -> Connection | None:
     (received,), (waiting,), (unacked,) = (
         _at(info, field) for field in (_RECEIVED, _NOT_SENT, _UNACKED)
     )
-    local, peer = _text(*own.getsockname()[:2]), _text(*own.getpeername()[:2])
+    local, peer = host_port(*own.getsockname()[:2]), host_port(*own.getpeername()[:2])
     return Connection(local, peer, sent - again, received, settled=not waiting and not unacked)
 
 
@@ -119,11 +119,11 @@ def _resolved(address: str) -> set[str]:
     """``address`` as the kernel writes it; a name may stand for several."""
     host, _, port = address.rpartition(":")
     found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
-    return {_text(str(end[0]), int(end[1])) for *_, end in found}
+    return {host_port(str(end[0]), int(end[1])) for *_, end in found}
 
 
-def _text(host: str, port: int) -> str:
-    """``host:port``; gRPC speaks IPv4 over IPv6 sockets, which is the same address."""
+def host_port(host: str, port: int) -> str:
+    """``host:port``, as gRPC dials it; IPv4 over an IPv6 socket is the same address."""
     number = ip_address(host.partition("%")[0])
     if isinstance(number, IPv6Address) and number.ipv4_mapped:
         number = number.ipv4_mapped

@@ -61,7 +61,7 @@ async def through(link: Link, handler: Handler = echo, seed: int = 0) -> AsyncIt
 
 async def dial(address: str) -> tuple[StreamReader, StreamWriter]:
     host, _, port = address.rpartition(":")
-    return await asyncio.open_connection(host, int(port))
+    return await asyncio.open_connection(host.strip("[]"), int(port))
 
 
 async def exchange(proxy: Proxy, data: bytes) -> tuple[bytes, float]:
@@ -155,6 +155,20 @@ async def test_a_lost_burst_stalls() -> None:
         _, seconds = await exchange(proxy, b"hello")
 
     assert seconds >= 0.6
+
+
+async def test_addresses_of_ipv6_are_written_as_others_read_them() -> None:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("no IPv6 here")
+
+    async with server(echo) as address, shaping(NONE, address, "[::1]:0") as proxy:
+        came, _ = await exchange(proxy, b"hello")
+
+    assert came == b"hello"
+    assert proxy.address.startswith("[::1]:")
+    assert proxy.connections[0].peer.startswith("[::1]:")
 
 
 async def test_every_connection_has_a_link_of_its_own() -> None:
