@@ -59,6 +59,8 @@ class Results:
         entries, seed = np.flatnonzero(tally.ranked), self._scenario.data_seed
         rankings = with_modelled(rankings, entries, self._links, seed)
         outcome = outcome_of(run, self._users, rankings, self._cuts)
+        if not self._outcomes:
+            self._forget_earlier(run.name)
         self._outcomes.append(outcome)
         whose = {"entry": outcome.method, "seed": str(outcome.seed)}
         name = rankings_name(outcome.method, outcome.seed)
@@ -70,6 +72,16 @@ class Results:
         self._files.text("scenario.yaml", dump(self._scenario))
         self._files.json("environment.json", describe(clouds, outcome.accounts))
         self._files.json("metrics.json", self.summary)
+
+    def _forget_earlier(self, first: str) -> None:
+        """Take away what an earlier experiment left by run, before the ``first`` of this one.
+
+        It may have had other seeds, and readers take every run in the folder for one of `summary`.
+        """
+        files = [*self.folder.glob("rankings-*.parquet"), *self.folder.glob("exchanges-*.parquet")]
+        for file in files:
+            if file.name != f"exchanges-{first}.parquet":  # its cloud has just written it
+                file.unlink()
 
     def report(self) -> None:
         """Write ``report.html`` from the files, where there are any."""

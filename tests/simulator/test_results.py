@@ -221,6 +221,20 @@ async def test_a_run_that_ranked_nothing_writes_nothing(crowd: Crowd, tmp_path: 
     assert not (tmp_path / "out").exists()
 
 
+async def test_runs_of_an_earlier_experiment_in_the_folder_are_none_of_this_one(
+    crowd: Crowd, tmp_path: Path
+) -> None:
+    scenario = Scenario(methods=("base",), seeds=(0, 1), out=tmp_path)
+    for seeds in ((0, 1), (0,)):
+        results = Results(scenario, "a protocol", USERS)
+        for seed in seeds:
+            (tmp_path / f"exchanges-base-{seed}.parquet").touch()  # as its cloud does
+            results.add(await played(crowd, "base", seed, 1), {1: 99})
+
+    assert [file.name for file in tmp_path.glob("rankings-*")] == ["rankings-base-0.parquet"]
+    assert [file.name for file in tmp_path.glob("exchanges-*")] == ["exchanges-base-0.parquet"]
+
+
 async def test_results_are_replaced_file_by_file_and_leave_no_drafts(
     crowd: Crowd, tmp_path: Path
 ) -> None:
