@@ -166,4 +166,5 @@ def _bound(link: Link, way: Way) -> int:
     """Bytes that fill the link at its fastest and longest, and some that wait for it."""
     rate = min(_FASTEST, max(map(way.rate, link.points)))
     delay = max(each.rtt_s for each in link.points) / 2 + link.jitter_s / 2 + link.stall_s
-    return int(rate * delay / 8 + min(_WAITING_BYTES, rate * _AHEAD_S / 8))
+    # An empty lane takes a byte however slow it is, or it would wait for room for ever.
+    return max(1, int(rate * delay / 8 + min(_WAITING_BYTES, rate * _AHEAD_S / 8)))

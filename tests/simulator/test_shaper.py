@@ -150,6 +150,15 @@ async def test_a_new_connection_costs_a_round_trip() -> None:
     assert seconds >= 0.4
 
 
+async def test_a_link_that_has_room_for_no_byte_carries_one_after_the_other() -> None:
+    async with through(plain(rate=100.0)) as proxy, asyncio.timeout(20):
+        reader, writer = await dial(proxy.address)
+        for _ in range(2):
+            writer.write(b"x")
+            assert await reader.readexactly(1) == b"x"
+        writer.close()
+
+
 async def test_a_lost_burst_stalls() -> None:
     async with through(plain(loss=1.0, stall_s=0.3)) as proxy:
         _, seconds = await exchange(proxy, b"hello")
