@@ -116,9 +116,12 @@ def _at(info: bytes, field: tuple[struct.Struct, int]) -> tuple[int, ...]:
 
 
 def _resolved(address: str) -> set[str]:
-    """``address`` as the kernel writes it; a name may stand for several."""
+    """``address`` as the kernel writes it; a name may stand for several, or be gRPC's own."""
     host, _, port = address.rpartition(":")
-    found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
+    try:
+        found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
+    except OSError:  # as of ``dns:///cloud:50051``, or while nobody resolves names
+        return set()
     return {host_port(str(end[0]), int(end[1])) for *_, end in found}
 
 

@@ -64,6 +64,15 @@ async def test_a_host_by_name_is_found_by_its_number() -> None:
         await gone(own)
 
 
+@pytest.mark.parametrize("host", ["dns:///localhost", "nobody.invalid"])
+async def test_of_a_host_that_only_others_find_nothing_is_known(host: str) -> None:
+    async with echo() as address:
+        own = await exchange(address, 7)
+
+        assert await connections_to(address.replace("127.0.0.1", host)) == []
+        await gone(own)
+
+
 async def test_who_listens_everywhere_is_met_at_any_address() -> None:
     async with echo() as address:
         own = await exchange(address, 7)
