@@ -156,13 +156,13 @@ def distribution(rows: Rows) -> Spec:
     return chart(rows, [line, *named], height=220)
 
 
-def over_time(rows: Rows, unit: str, purposes: Sequence[str]) -> Spec:
-    """Bytes of one entry in spans of virtual time, purposes on top of each other.
+def over_time(rows: Rows, unit: str, decisions: Sequence[str]) -> Spec:
+    """Bytes of one entry in spans of virtual time, decisions on top of each other.
 
     Args:
-        rows: ``time``, ``purpose``, ``bytes``.
+        rows: ``time``, ``decision``, ``bytes``.
         unit: of the time.
-        purposes: those that there are.
+        decisions: those that there are.
     """
     encoding = {
         "x": {
@@ -179,9 +179,9 @@ def over_time(rows: Rows, unit: str, purposes: Sequence[str]) -> Spec:
             "stack": True,
             "axis": {"labelExpr": "format(datum.value, '~s') + 'B'", "tickCount": 4},
         },
-        "color": by_kind("purpose", purposes),
+        "color": by_kind("decision", decisions),
         "tooltip": [
-            *words(purpose="purpose"),
+            *words(decision="decision"),
             *numbers(",.0f", bytes="bytes"),
             *numbers(".1f", time=unit),
         ],

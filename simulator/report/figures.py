@@ -36,32 +36,30 @@ def time_unit(rankings: pl.DataFrame) -> tuple[str, float]:
 
 
 def traffic(rankings: pl.DataFrame) -> pl.DataFrame:
-    """Payload of exchanges over virtual time, as means over seeds.
+    """Payload that rankings waited for over virtual time, as means over seeds.
 
     Returns:
-        ``entry``, ``time`` at the middle of its span, in `time_unit`, ``purpose``, ``up`` and
+        ``entry``, ``time`` at the middle of its span, in `time_unit`, ``decision``, ``up`` and
         ``down`` in bytes. Spans without traffic have a row too, of zero bytes.
     """
     _, unit = time_unit(rankings)
     start, end = _span(rankings)
     width = max(end - start, 1e-9) / BINS
     place = ((pl.col("at") - start) / width).floor().clip(0, BINS - 1).cast(pl.Int64)
-    asked = rankings.filter(pl.col("bytes_up") + pl.col("bytes_down") > 0).with_columns(
-        bin=place, purpose=pl.col("decision").replace({"ask-cloud": "rank", "score": "refresh"})
-    )
-    sums = asked.group_by("entry", "purpose", "bin").agg(
+    asked = rankings.filter(pl.col("bytes_up") + pl.col("bytes_down") > 0).with_columns(bin=place)
+    sums = asked.group_by("entry", "decision", "bin").agg(
         up=pl.col("bytes_up").cast(pl.Int64).sum(), down=pl.col("bytes_down").cast(pl.Int64).sum()
     )
     seeds = rankings.group_by("entry").agg(seeds=pl.col("seed").n_unique())
-    every = asked.select("entry", "purpose").unique().join(_all_bins(), how="cross")
-    filled = every.join(sums, on=["entry", "purpose", "bin"], how="left").join(seeds, on="entry")
+    every = asked.select("entry", "decision").unique().join(_all_bins(), how="cross")
+    filled = every.join(sums, on=["entry", "decision", "bin"], how="left").join(seeds, on="entry")
     return filled.select(
         "entry",
-        "purpose",
+        "decision",
         time=(pl.col("bin") + 0.5) * width / unit,
         up=pl.col("up").fill_null(0) / pl.col("seeds"),
         down=pl.col("down").fill_null(0) / pl.col("seeds"),
-    ).sort("entry", "purpose", "time")
+    ).sort("entry", "decision", "time")
 
 
 def _span(rankings: pl.DataFrame) -> tuple[float, float]:

@@ -6,7 +6,6 @@ from typing import Final
 
 import polars as pl
 
-from shared_models.contract.traffic import PAYLOAD
 from simulator.report import charts, figures
 from simulator.report.entries import Entry
 from simulator.report.marks import Spec, bytes_axis, time_axis
@@ -24,7 +23,6 @@ SOURCES: Final = (
     "reranked",
 )
 DECISIONS: Final = ("score", "refresh", "ask-cloud", "keep")
-PURPOSES: Final = PAYLOAD
 CORNER: Final = (
     "Up is more accurate, left is {}: the best corner is at the top left. The dashed line joins "
     "what no other entry beats in both; bars are 95 % intervals over users."
@@ -58,7 +56,10 @@ _SEVERAL: Final = 2
 _CROWD: Final = 4
 """Entries among which one may be left out of a chart."""
 UNTOLD: Final = " The cloud did not tell its own times: transfer holds the whole exchange."
-SPAN: Final = f"The height is the payload within a {figures.BINS}th of the replay's virtual time."
+SPAN: Final = (
+    "The height is the payload that rankings waited for, by what the device decided, within a "
+    f"{figures.BINS}th of the replay's virtual time. What is handed over besides stands above."
+)
 SHARES: Final = "Each bar is all rankings of an entry, of all seeds together."
 
 
@@ -112,13 +113,13 @@ def trade_of_latency(shown: Sequence[Entry]) -> Iterator[Chart]:
 
 
 def traffic(rankings: pl.DataFrame, shown: Sequence[Entry]) -> Iterator[Chart]:
-    """Bytes over virtual time by purpose, of each entry that has any."""
+    """Bytes that rankings waited for over virtual time, of each entry that has any."""
     sums, (unit, _) = figures.traffic(rankings), figures.time_unit(rankings)
-    both = sums.select("entry", "purpose", "time", bytes=pl.col("up") + pl.col("down"))
+    both = sums.select("entry", "decision", "time", bytes=pl.col("up") + pl.col("down"))
     for entry in shown:
         rows = _numbered([entry], both)
         if rows:
-            kinds = [kind for kind in PURPOSES if any(row["purpose"] == kind for row in rows)]
+            kinds = [kind for kind in DECISIONS if any(row["decision"] == kind for row in rows)]
             spec, title = charts.over_time(rows, unit, kinds), f"Traffic of {entry.label}"
             yield Chart(f"traffic-{entry.number}", title, SPAN, spec, kinds=kinds, entry=entry)
 

@@ -19,6 +19,7 @@ from simulator.report.figures import (
 )
 from simulator.report.run_data import RunData
 from simulator.report.sections import trade_of_bytes
+from simulator.report.sections import traffic as traffic_charts
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +77,14 @@ def test_shares_are_of_all_rankings_of_an_entry(run: RunData) -> None:
 
     assert found["kind"].to_list() == ["refresh"]
     assert found["share"].to_list() == [1.0]
+
+
+def test_traffic_over_time_is_told_by_what_devices_decided(run: RunData) -> None:
+    (first, *_) = traffic_charts(run.rankings, entries(run))
+
+    assert first.kinds == ["refresh"], "a refresh may bring what a group shares: no purpose is told"
+    assert {row["decision"] for row in first.spec["data"]["values"]} == {"refresh"}
+    assert "payload that rankings waited for" in first.reading
 
 
 def test_learning_counts_only_what_was_learnt_from(run: RunData) -> None:
