@@ -139,10 +139,12 @@ def _over_seeds(runs: Sequence[Outcome], name: str) -> Json:
 
 
 def _difference(ours: Sequence[Outcome], theirs: Sequence[Outcome]) -> Json:
+    """Over the seeds that both have, since models of other seeds differ by chance too."""
     found: Json = {}
+    both = {run.seed for run in ours} & {run.seed for run in theirs}
     for name in ours[0].metrics:
-        sides = [[run.metrics[name] for run in runs] for runs in (ours, theirs)]
-        if all(map(_is_defined, sides)):
+        sides = [[run.metrics[name] for run in runs if run.seed in both] for runs in (ours, theirs)]
+        if both and all(map(_is_defined, sides)):
             found[name] = _interval(paired_difference(*map(mean_over_seeds, sides)))
         else:
             found[name] = dict.fromkeys(("mean", "low", "high"))

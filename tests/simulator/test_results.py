@@ -28,11 +28,17 @@ METRICS = ("auc", "gauc", "uauc", "hr@10", "ndcg@10", "mrr")
 
 
 async def played(
-    crowd: Crowd, method: str, seed: int, count: int, *, dies_in_round: int | None = None
+    crowd: Crowd,
+    method: str,
+    seed: int,
+    count: int,
+    *,
+    offset: int = 0,
+    dies_in_round: int | None = None,
 ) -> Run:
     bundle = make_bundle()
-    # Another seed plays other windows, so that its scores differ.
-    windows = {user: [*items, seed + 1] for user, items in WINDOWS.items()}
+    # Another seed, or offset, plays other windows, so that its scores differ.
+    windows = {user: [*items, seed + offset + 1] for user, items in WINDOWS.items()}
     replay = Replay(make_moments(), windows, bundle, Rules(round_events=20))
     resolved = Resolved(method, "sasrec", (), "key", "export", {})
     run = Run(method, resolved, seed, Trained(Path("bundles"), bundle), replay)
@@ -51,7 +57,7 @@ async def written(crowd: Crowd, out: Path, count: int) -> Results:
     results = Results(scenario, "a protocol", USERS)
     for method, offset in (("base", 0), ("duet", 10)):
         for seed in (0, 1):
-            results.add(await played(crowd, method, seed + offset, count), {1: 99})
+            results.add(await played(crowd, method, seed, count, offset=offset), {1: 99})
     return results
 
 
@@ -162,7 +168,7 @@ async def test_files_do_not_depend_on_the_number_of_processes(crowd: Crowd, tmp_
         found.pop("measured")
         texts.append(json.dumps(found))
         ledgers.append(pl.read_parquet(out / "ledger.parquet").filter(pl.col("user").is_not_null()))
-        rankings.append(pl.read_parquet(out / "rankings-duet-11.parquet"))
+        rankings.append(pl.read_parquet(out / "rankings-duet-1.parquet"))
 
     assert texts[0] == texts[1]
     assert ledgers[0].equals(ledgers[1])
@@ -210,6 +216,21 @@ async def test_a_run_that_was_cut_short_leaves_a_readable_report(
     assert base["state_bytes_per_device"] is None
     results.report()
     assert "This run was cut short" in (tmp_path / "report.html").read_text()
+
+
+async def test_a_difference_is_taken_over_the_seeds_that_both_have_played(
+    crowd: Crowd, tmp_path: Path
+) -> None:
+    results = Results(Scenario(seeds=(0, 1), out=tmp_path), "a protocol", USERS)
+    results.add(await played(crowd, "base", 0, 1), {1: 99})
+    results.add(await played(crowd, "duet", 0, 1, offset=10), {1: 99})
+    alone = results.summary["differences"]["duet-base"]
+
+    results.add(await played(crowd, "base", 1, 1), {1: 99})
+    results.add(await played(crowd, "duet", 1, 1, offset=10, dies_in_round=3), {1: 99})
+
+    assert results.summary["methods"]["base"]["seeds"] == [0, 1]
+    assert results.summary["differences"]["duet-base"] == alone
 
 
 async def test_a_run_that_ranked_nothing_writes_nothing(crowd: Crowd, tmp_path: Path) -> None:
