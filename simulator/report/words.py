@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import yaml
 
+from simulator.entries import read_entry
 from simulator.report.entries import Entry, reference
 from simulator.report.run_data import RunData
 from simulator.report.texts import count, milliseconds, size
@@ -38,14 +39,23 @@ def headline(run: RunData) -> str:
     scenario, rankings = run.scenario, run.rankings
     moments = rankings.select("user", "seq").n_unique() if len(rankings) else 0
     users = rankings["user"].n_unique() if len(rankings) else 0
-    seeds = len(scenario["seeds"])
+    seeds = sorted({len(found["seeds"]) for found in run.metrics["methods"].values()})
+    between = f"{seeds[0]} to " if len(seeds) > 1 else ""
     return (
         f"{count(len(run.entries), 'entry', 'entries').capitalize()} ranked "
         f"{count(moments, 'moment')} of {count(users, 'user')} of the log {_log(run)}, split "
-        f"{scenario['split']}, with {count(seeds, 'model seed')} each. "
+        f"{scenario['split']}, with {between}{count(seeds[-1], 'model seed')} each. "
         f"{count(scenario['devices'], 'device process', 'device processes')} and one cloud process "
         f"at a time played them on {_machine(run.environment)}, on the {processor(run)}."
     )
+
+
+def is_cut_short(run: RunData) -> bool:
+    """Whether an entry or a seed of the scenario was not played, or not to its end."""
+    played, seeds = run.metrics["methods"], len(run.scenario["seeds"])
+    wanted = {read_entry(text).label for text in run.scenario.get("methods", ())}
+    whole = (found["complete"] and len(found["seeds"]) >= seeds for found in played.values())
+    return bool(wanted - played.keys()) or not all(whole)
 
 
 def faults(run: RunData) -> list[str]:

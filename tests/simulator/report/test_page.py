@@ -102,6 +102,27 @@ def test_a_run_that_was_cut_short_says_so(tmp_path: Path) -> None:
     assert "base (cut short)" in text
 
 
+def test_a_run_that_was_cut_short_between_two_entries_says_so(folder: Path) -> None:
+    path = folder / "scenario.yaml"
+    path.write_text(path.read_text().replace("methods:\n", "methods:\n- never\n"))
+
+    text = body(write_report(folder))
+
+    assert "This run was cut short" in text
+
+
+def test_an_entry_that_misses_a_seed_is_told(tmp_path: Path) -> None:
+    folder = make_run(tmp_path, ENTRIES[:2], count=300, seeds=(0, 1))
+    metrics = json.loads((folder / "metrics.json").read_text())
+    metrics["methods"]["duet"]["seeds"] = [0]
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+
+    text = body(write_report(folder))
+
+    assert "with 1 to 2 model seeds each" in text
+    assert "This run was cut short" in text
+
+
 def test_a_run_from_before_groups_were_kept_is_reported(folder: Path) -> None:
     path = folder / "metrics.json"
     metrics = json.loads(path.read_text())
