@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 
 from shared_models.contract.metrics import (
+    Interval,
     Ranked,
     UserMetric,
     bootstrap_interval,
@@ -128,6 +129,19 @@ def ranked(rankings: pl.DataFrame) -> Ranked:
     return Ranked(rankings["user"].to_numpy(), sizes_M, labels_S, scores.to_numpy())
 
 
+def as_json(found: Interval, over: UserMetric) -> Json:
+    """An estimate with its ends; null is what is not defined.
+
+    Args:
+        found: the estimate.
+        over: whose users were drawn. One alone is drawn again and again: that shows no chance.
+    """
+    ends = {"mean": found.mean, "low": found.low, "high": found.high}
+    if np.count_nonzero(over.denominator_U) == 1:
+        ends |= {"low": np.nan, "high": np.nan}
+    return {name: value if np.isfinite(value) else None for name, value in ends.items()}
+
+
 def _lists(column: pl.Series, kind: type[pl.DataType]) -> tuple[Int64Array, pl.Series]:
     """Lengths of a column's lists, and what is in them, one after the other."""
     lists = column.cast(pl.List(kind))
@@ -171,5 +185,4 @@ def _interval(groups: Sequence[Group], name: str) -> Json:
     metric = mean_over_seeds([group.metrics[name] for group in groups])
     if not metric.denominator_U.sum():
         return dict.fromkeys(("mean", "low", "high"))
-    found = bootstrap_interval(metric)
-    return {"mean": found.mean, "low": found.low, "high": found.high}
+    return as_json(bootstrap_interval(metric), metric)

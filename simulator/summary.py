@@ -14,14 +14,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from shared_models.contract.metrics import (
-    Interval,
     UserMetric,
     bootstrap_interval,
     mean_over_seeds,
     paired_difference,
 )
 from shared_models.contract.traffic import APART, PAYLOAD
-from simulator.groups import over_seeds
+from simulator.groups import as_json, over_seeds
 from simulator.ledger import Bytes
 from simulator.outcome import Outcome, connections_of, ledger_of
 from simulator.releases import over_runs
@@ -37,10 +36,12 @@ def summarise(protocol: str, outcomes: Sequence[Outcome], references: Sequence[s
     Args:
         protocol: how the figures were taken.
         outcomes: of all runs. One that was cut short counts only where its method has no other.
-        references: labels of those that every other one is compared with; none: the first.
+        references: labels of those that every other one is compared with; none of them played to
+            its end: the first that was.
     """
     counted = {name: _counted(outcomes, name) for name in dict.fromkeys(o.method for o in outcomes)}
     comparable = [name for name, runs in counted.items() if all(run.complete for run in runs)]
+    named = [label for label in references if label in comparable] or comparable[:1]
     return {
         "protocol": protocol,
         "methods": {name: _method(runs) for name, runs in counted.items()},
@@ -50,7 +51,7 @@ def summarise(protocol: str, outcomes: Sequence[Outcome], references: Sequence[s
                 "against": theirs,
                 **_difference(counted[ours], counted[theirs]),
             }
-            for ours, theirs in _pairs(comparable, references or comparable[:1])
+            for ours, theirs in _pairs(comparable, named)
         },
         "totals": {
             "recommendations": sum(outcome.recommendations for outcome in outcomes),
@@ -135,7 +136,8 @@ def _over_seeds(runs: Sequence[Outcome], name: str) -> Json:
         return dict.fromkeys(("mean", "sd", "low", "high"))
     # One seed has no spread, and none is made up.
     sd = float(np.std([metric.value for metric in by_seed], ddof=1)) if len(runs) > 1 else None
-    return {**_interval(bootstrap_interval(mean_over_seeds(by_seed))), "sd": sd}
+    metric = mean_over_seeds(by_seed)
+    return {**as_json(bootstrap_interval(metric), metric), "sd": sd}
 
 
 def _difference(ours: Sequence[Outcome], theirs: Sequence[Outcome]) -> Json:
@@ -145,7 +147,8 @@ def _difference(ours: Sequence[Outcome], theirs: Sequence[Outcome]) -> Json:
     for name in ours[0].metrics:
         sides = [[run.metrics[name] for run in runs if run.seed in both] for runs in (ours, theirs)]
         if both and all(map(_is_defined, sides)):
-            found[name] = _interval(paired_difference(*map(mean_over_seeds, sides)))
+            our, their = map(mean_over_seeds, sides)
+            found[name] = as_json(paired_difference(our, their), our)
         else:
             found[name] = dict.fromkeys(("mean", "low", "high"))
     return found
@@ -153,11 +156,6 @@ def _difference(ours: Sequence[Outcome], theirs: Sequence[Outcome]) -> Json:
 
 def _is_defined(metrics: Sequence[UserMetric]) -> bool:
     return all(metric.denominator_U.sum() > 0 for metric in metrics)
-
-
-def _interval(interval: Interval) -> Json:
-    ends = {"mean": interval.mean, "low": interval.low, "high": interval.high}
-    return {name: value if math.isfinite(value) else None for name, value in ends.items()}
 
 
 def _bytes_per_recommendation(runs: Sequence[Outcome]) -> Json:
@@ -248,9 +246,12 @@ def _state(runs: Sequence[Outcome]) -> float | None:
 
 def _interval_text(found: Json, sign: str = "") -> str:
     """The estimate, and its interval in the line below."""
-    if None in (found["mean"], found["low"], found["high"]):
+    if found["mean"] is None:
         return "-"
-    return f"{found['mean']:{sign}.4f}\n{found['low']:{sign}.3f}..{found['high']:{sign}.3f}"
+    mean = f"{found['mean']:{sign}.4f}"
+    if found["low"] is None:
+        return mean
+    return f"{mean}\n{found['low']:{sign}.3f}..{found['high']:{sign}.3f}"
 
 
 def _number_text(number: float | None, form: str, unit: str = "") -> str:

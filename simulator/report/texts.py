@@ -39,11 +39,13 @@ def estimate(found: Mapping[str, Any]) -> tuple[str, str]:
 
 def difference(found: Mapping[str, Any]) -> tuple[str, str, str]:
     """A difference, its interval, and where that lies: ``above`` zero, ``below``, ``across``."""
-    if found["mean"] is None or found["low"] is None:
+    if found["mean"] is None:
         return MISSING, "", "across"
-    low, high = found["low"], found["high"]
+    mean, low, high = f"{found['mean']:+.4f}", found["low"], found["high"]
+    if low is None:
+        return mean, "", "across"
     side = "above" if low > 0 else "below" if high < 0 else "across"
-    return f"{found['mean']:+.4f}", f"{low:+.4f} to {high:+.4f}", side
+    return mean, f"{low:+.4f} to {high:+.4f}", side
 
 
 def bounds(group: Mapping[str, Any], without: str = "no overlay") -> str:

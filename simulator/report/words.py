@@ -133,7 +133,10 @@ def processor(run: RunData) -> str:
 def _verdict(run: RunData, against: Entry, other: Entry) -> str:
     found = run.metrics["differences"].get(f"{other.label}-{against.label}", {}).get("auc")
     if not found or found["low"] is None:
-        return f"is not compared with {against.label}: it was cut short, or has no AUC."
+        return (
+            f"is not compared with {against.label}: that takes two entries played to their end, "
+            "an AUC of each, and more than one user."
+        )
     judged = "is not shown to differ from"
     if found["low"] > 0:
         judged = "ranks better than"

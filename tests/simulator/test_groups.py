@@ -5,7 +5,16 @@ import polars as pl
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from simulator.groups import AGES, WITHOUT, by_activity, by_staleness, over_seeds, ranked
+from shared_models.contract.metrics import UserMetric, bootstrap_interval
+from simulator.groups import (
+    AGES,
+    WITHOUT,
+    as_json,
+    by_activity,
+    by_staleness,
+    over_seeds,
+    ranked,
+)
 from simulator.tally import Tally
 from tests.simulator.conftest import USERS, make_moments, make_rankings
 
@@ -84,6 +93,14 @@ def test_without_any_overlay_nothing_is_stale(rankings: pl.DataFrame) -> None:
     never = rankings.with_columns(overlay_age=pl.lit(None, pl.UInt32))
 
     assert by_staleness(never, USERS) == ()
+
+
+def test_one_user_alone_has_an_estimate_and_no_interval() -> None:
+    alone = UserMetric(np.array([0.0, 0.7, 0.0]), np.array([0.0, 1.0, 0.0]))
+
+    found = as_json(bootstrap_interval(alone), alone)
+
+    assert found == {"mean": 0.7, "low": None, "high": None}
 
 
 def test_groups_of_seeds_are_rows_with_intervals_in_order(rankings: pl.DataFrame) -> None:

@@ -233,6 +233,19 @@ async def test_a_difference_is_taken_over_the_seeds_that_both_have_played(
     assert results.summary["differences"]["duet-base"] == alone
 
 
+async def test_until_the_entry_to_compare_with_is_played_the_first_one_stands_for_it(
+    crowd: Crowd, tmp_path: Path
+) -> None:
+    methods, against = ("base", "duet", "finetune"), ("finetune",)
+    scenario = Scenario(methods=methods, against=against, out=tmp_path)
+    results = Results(scenario, "a protocol", USERS)
+
+    results.add(await played(crowd, "base", 0, 1), {1: 99})
+    results.add(await played(crowd, "duet", 0, 1, offset=10), {1: 99})
+
+    assert list(results.summary["differences"]) == ["duet-base"]
+
+
 async def test_a_run_that_ranked_nothing_writes_nothing(crowd: Crowd, tmp_path: Path) -> None:
     results = Results(Scenario(out=tmp_path / "out"), "a protocol", USERS)
 

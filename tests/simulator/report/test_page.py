@@ -63,6 +63,19 @@ def test_entries_are_held_against_what_the_scenario_names(tmp_path: Path) -> Non
     assert "is not compared with" not in text
 
 
+def test_of_one_user_alone_nothing_is_said_to_rank_better(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.simulator.report.conftest.USERS", 1)
+    folder = make_run(tmp_path, ENTRIES[:2], count=50, seeds=(0,))
+
+    text = body(write_report(folder))
+
+    assert "ranks better" not in text
+    assert "is not compared with base" in text
+    assert "more than one user" in text
+
+
 def test_an_entry_far_below_all_others_is_told_beside_the_charts_and_not_drawn(
     tmp_path: Path,
 ) -> None:
