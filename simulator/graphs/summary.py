@@ -126,9 +126,14 @@ def _figures(groups: Sequence[Group]) -> Json:
 
 
 def _gain(ours: Sequence[Group], theirs: Sequence[Group]) -> Json:
-    """Accuracy over that of the first entry, paired by device."""
+    """Accuracy over that of the first entry, paired by device, over the seeds that both have.
+
+    Seeds are played in one order: an entry that was cut short lacks the last ones.
+    """
+    both = min(len(ours), len(theirs))
     sides = (
-        mean_over_seeds([group.by_device["accuracy"] for group in side]) for side in (ours, theirs)
+        mean_over_seeds([group.by_device["accuracy"] for group in side[:both]])
+        for side in (ours, theirs)
     )
     return asdict(paired_difference(*sides))
 

@@ -113,6 +113,19 @@ async def test_an_entry_is_compared_with_the_first_device_by_device(
     assert rows[1]["gain"] == {"mean": 0.0, "low": 0.0, "high": 0.0}
 
 
+async def test_a_gain_is_taken_over_the_seeds_that_both_have_played(
+    graph_crowd: Crowd, graph: LabelledGraph
+) -> None:
+    replay, _ = await play(graph_crowd, graph, 1)
+    other, _ = await play(graph_crowd, graph, 1)
+    other.said = {about: -scores for about, scores in other.said.items()}
+
+    rows = by_shift({"two": [replay, other], "cut short": [replay]})
+
+    assert rows[0]["accuracy"]["mean"] != rows[1]["accuracy"]["mean"]
+    assert rows[1]["gain"]["mean"] == 0.0
+
+
 @pytest.mark.parametrize(
     ("lie", "told"),
     [
