@@ -1,7 +1,6 @@
 """concerto check: what is known from outside, measured here."""
 
 import asyncio
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Final
@@ -13,14 +12,13 @@ from shared_models.contract.errors import UnknownName
 from simulator.fleet import end_like_ctrl_c
 from simulator.history import check_runs
 from simulator.history import table as history_table
-from simulator.options import console, seed_numbers
+from simulator.options import console, interrupted, seed_numbers
 from simulator.progress import Display
 from simulator.published.bands import CHECKS
 from simulator.published.measure import measure
 from simulator.published.verdict import Finding, all_hold, judge, table, write
 
 FAILED: Final = 1
-INTERRUPTED: Final = 130
 
 check = typer.Typer(help=__doc__, no_args_is_help=True)
 
@@ -63,8 +61,7 @@ def published(
     try:
         findings = asyncio.run(_measure_all(chosen, own_seeds, out, shown))
     except KeyboardInterrupt:
-        print(f"interrupted: what was measured until now lies in {out}", file=sys.stderr)
-        raise typer.Exit(INTERRUPTED) from None
+        raise interrupted(out) from None
     shown.print(table(findings))
     shown.print(f"results: {out}", soft_wrap=True, highlight=False)
     if not all_hold(findings):

@@ -4,7 +4,7 @@ import asyncio
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 import typer
 
@@ -51,6 +51,7 @@ from simulator.options import (
     UserCol,
     WithHistory,
     console,
+    interrupted,
     seed_numbers,
 )
 from simulator.progress import Display
@@ -60,8 +61,6 @@ from simulator.shaper import run_shaper
 from simulator.sites import Places, open_sites
 from simulator.summary import table
 from simulator.top.cli import top
-
-INTERRUPTED: Final = 130
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
 app.add_typer(data, name="data")
@@ -250,8 +249,7 @@ def _play(chosen: Scenario, places: Places, scraped_at: str | None) -> None:
                 display.say(f"metrics: {exposition.url}")
             results = asyncio.run(perform(plan(chosen, sites), display, metrics))
     except KeyboardInterrupt:
-        print(f"interrupted: what was measured until now lies in {chosen.folder}", file=sys.stderr)
-        raise typer.Exit(INTERRUPTED) from None
+        raise interrupted(chosen.folder) from None
     shown.print(results.summary["protocol"], soft_wrap=True, highlight=False)
     shown.print(table(results.summary))
     shown.print(f"results: {results.folder}", soft_wrap=True, highlight=False)
@@ -273,8 +271,7 @@ def _play_on_graph(
         with open_sites(places) as sites, Display(shown) as display:
             results = asyncio.run(perform_on_graph(plan_on_graph(chosen, sites), display.say))
     except KeyboardInterrupt:
-        print(f"interrupted: what was measured until now lies in {chosen.folder}", file=sys.stderr)
-        raise typer.Exit(INTERRUPTED) from None
+        raise interrupted(chosen.folder) from None
     shown.print(results.summary["protocol"], soft_wrap=True, highlight=False)
     shown.print(shift_table(results.summary))
     shown.print(f"results: {chosen.folder}", soft_wrap=True, highlight=False)

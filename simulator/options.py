@@ -1,9 +1,10 @@
-"""What the commands share: their options, how they read seeds, and where they print."""
+"""What the commands share: options, how they read seeds, where they print, how they are cut off."""
 
 import sys
 from pathlib import Path
 from typing import Annotated, Final
 
+import psutil
 import typer
 from rich.console import Console
 
@@ -46,6 +47,7 @@ Metrics = Annotated[
 ]
 Out = Annotated[Path | None, typer.Option(help="Folder for the results.")]
 
+INTERRUPTED: Final = 130
 ANYWHERE: Final = "0.0.0.0:50051"
 CloudHost = Annotated[
     str | None,
@@ -101,3 +103,12 @@ def seed_numbers(seeds: str | None, seed: int | None) -> list[int] | None:
     if not all(part.strip().isdecimal() for part in seeds.split(",")):
         raise BadSetting("seeds", f"expected numbers as in 0,1,2, got {seeds!r}")
     return [int(part) for part in seeds.split(",")]
+
+
+def interrupted(folder: Path) -> typer.Exit:
+    """The end of a command that was cut short, which says what it left in ``folder``."""
+    begun = psutil.Process().create_time()
+    left = any(path.stat().st_mtime >= begun for path in folder.rglob("metrics.json"))
+    where = f"what was measured until now lies in {folder}" if left else "nothing is measured yet"
+    typer.echo(f"interrupted: {where}", err=True)
+    return typer.Exit(INTERRUPTED)

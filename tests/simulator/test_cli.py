@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from simulator import cli
+from simulator.options import interrupted
 
 Concerto = Callable[..., tuple[int, str]]
 
@@ -26,8 +27,10 @@ from simulator import cli
 from simulator.fleet import Fleet
 
 async def patient(plan, display, metrics):
-    async with Fleet(pathlib.Path(sys.argv[-1])) as fleet:
+    out = pathlib.Path(sys.argv[-1])
+    async with Fleet(out) as fleet:
         fleet.start("sleeper", "sleeper")
+        (out / "metrics.json").touch()
         await fleet.while_alive(asyncio.sleep(60))
 
 cli.plan, cli.perform = (lambda scenario, sites: None), patient
@@ -175,6 +178,18 @@ def test_an_interrupted_run_ends_its_processes_and_says_so(
     assert concerto.returncode == 130
     assert said.splitlines() == [f"interrupted: what was measured until now lies in {tmp_path}/out"]
     assert not psutil.pid_exists(sleeper)
+
+
+def test_an_interrupted_run_that_measured_nothing_says_so_whatever_an_earlier_one_left(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "metrics.json").touch()
+    os.utime(tmp_path / "metrics.json", (0, 0))
+
+    codes = [interrupted(folder).exit_code for folder in (tmp_path, tmp_path / "none")]
+
+    assert codes == [130, 130]
+    assert capsys.readouterr().err == "interrupted: nothing is measured yet\n" * 2
 
 
 def _child_that_wrote(pid: int, log: Path) -> int:
