@@ -20,7 +20,7 @@ from simulator.history import require_kept
 from simulator.keeper import CloudKeeper
 from simulator.kept import note_kept
 from simulator.links import link
-from simulator.places import BUNDLES, JOURNAL, MEMORY, own_folder, require_writable
+from simulator.places import BUNDLES, JOURNAL, LOGS, MEMORY, own_folder, require_writable
 from simulator.retraining import Continual, Retraining, retrained
 from simulator.revival import Reviving
 from simulator.runs import Playable, Run, Setting
@@ -44,7 +44,7 @@ async def open_stage(scenario: Setting, sites: Sites = LOCAL) -> AsyncIterator["
     require_writable(scenario.folder)
     with TemporaryDirectory(prefix="concerto-") as downloads:
         async with (
-            Fleet(scenario.folder / "logs", sites.elsewhere) as fleet,
+            Fleet(scenario.folder / LOGS, sites.elsewhere) as fleet,
             Coordinator(sites.listen, sites.identities.own) as coordinator,
         ):
             stage = Stage(scenario, sites, fleet, coordinator, Path(downloads))

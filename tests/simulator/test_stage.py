@@ -1,8 +1,11 @@
 """Runs over real processes that play cloud and devices: none outlives a run."""
 
+import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO
 
 import psutil
 import pytest
@@ -160,6 +163,30 @@ async def test_a_folder_that_may_not_be_written_is_told_before_anything_starts(
         tmp_path.chmod(0o500)
 
     with pytest.raises(BadSetting, match=r"'out': .*out cannot be written: Permission denied"):
+        async with open_stage(scenario):
+            pass
+
+
+def refusing(folder: Path) -> Callable[..., IO[bytes]]:
+    """Makes a file in any folder but in this one, where nobody may write, the tests' user too."""
+
+    def made(dir: Path) -> IO[bytes]:  # noqa: A002 - the library's name
+        if dir == folder:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return TemporaryFile(dir=dir)
+
+    return made
+
+
+@pytest.mark.parametrize("name", ["logs", "journals", "journals/fake-0"])
+async def test_a_folder_inside_that_may_not_be_written_is_told_before_anything_starts(
+    scenario: Scenario, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    inside = scenario.folder / name
+    inside.mkdir(parents=True)
+    monkeypatch.setattr("simulator.places.TemporaryFile", refusing(inside))
+
+    with pytest.raises(BadSetting, match=rf"out/{name} cannot be written: Permission denied"):
         async with open_stage(scenario):
             pass
 
