@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 MISSING: Final = "\N{EN DASH}"
+_NEAR: Final = 0.9995
+"""From here on three digits are those of the next unit."""
 
 
 def size(number: float | None) -> str:
@@ -11,8 +13,8 @@ def size(number: float | None) -> str:
     if number is None:
         return MISSING
     for unit, one in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if number >= one:
-            return f"{number / one:.3g} {unit}"
+        if number >= _NEAR * one:
+            return f"{_digits(number / one)} {unit}"
     return f"{number:.3g} B"
 
 
@@ -20,7 +22,7 @@ def milliseconds(value: float | None) -> str:
     """Three digits of a time."""
     if value is None:
         return MISSING
-    return f"{value:.3g} ms" if value < 1000 else f"{value:,.0f} ms"
+    return f"{_digits(value)} ms"
 
 
 def count(number: int, one: str, many: str | None = None) -> str:
@@ -56,3 +58,8 @@ def bounds(group: Mapping[str, Any], without: str = "no overlay") -> str:
     if most is None:
         return f"{least}+"
     return f"{least}" if least == most else f"{least}{MISSING}{most}"
+
+
+def _digits(number: float) -> str:
+    """Three digits, or all of those before the point."""
+    return f"{number:.3g}" if number < 1000 * _NEAR else f"{number:,.0f}"
