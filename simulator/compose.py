@@ -48,7 +48,9 @@ def narrowed(scenario: Scenario, entry: Entry) -> Scenario:
     """
     given = _long_form(parse_settings(entry.assignments))
     own = ("trunk", "train", "device", "cloud", "replay", entry.method)
-    shared = {f"replay.{name}" for name in given.get("replay", {})} - set(_OWN_REPLAY)
+    replay = given.get("replay")
+    named = replay if isinstance(replay, Mapping) else ()
+    shared = {f"replay.{name}" for name in named} - set(_OWN_REPLAY)
     for section in [*given, *sorted(shared)]:
         if section not in own:
             known = [*own[:4], *_OWN_REPLAY, entry.method]
@@ -70,16 +72,19 @@ def _explained(error: ValidationError, known: Sequence[str]) -> InputError:
     if first["type"] == "extra_forbidden":
         return UnknownName("setting", path, known)
     problem = first["msg"].replace("Input should be", "expected").removeprefix("Value error, ")
-    return BadSetting(path, f"{problem}, got {first['input']!r}")
+    # What is wrong with the whole is not told by the whole.
+    got = f", got {first['input']!r}" if first["loc"] else ""
+    return BadSetting(path, f"{problem}{got}")
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML that also reads ``1e-3`` as a number, which YAML 1.1 takes for text."""
+    """Safe YAML that reads ``1e-3`` as a number, which YAML 1.1 does not, and dates as text."""
 
 
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
 )
+_Loader.add_constructor("tag:yaml.org,2002:timestamp", lambda _, node: str(node.value))
 
 
 def _read(file: Path) -> Tree:

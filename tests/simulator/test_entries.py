@@ -78,6 +78,13 @@ def test_what_all_entries_share_is_no_setting_of_one(setting: str) -> None:
         narrowed(compose(None, {"methods": [entry.label]}), entry)
 
 
+def test_a_whole_section_of_an_entry_that_is_no_section_is_told() -> None:
+    entry = read_entry("duet[replay=5]")
+
+    with pytest.raises(BadSetting, match="'replay': expected a valid dictionary"):
+        narrowed(compose(None, {"methods": [entry.label]}), entry)
+
+
 def test_an_entry_may_have_rounds_and_releases_of_its_own() -> None:
     entry = read_entry("often: base[replay.round_events=50,replay.retrain=3]")
     scenario = compose(None, {"methods": ["base"]}, ["replay.moments=400"])
@@ -93,7 +100,7 @@ def test_two_entries_cannot_have_the_same_name() -> None:
 
 
 def test_only_what_is_played_can_be_compared_with() -> None:
-    with pytest.raises(BadSetting, match="not among the methods"):
+    with pytest.raises(BadSetting, match=r"not among the methods$"):
         compose(None, {"methods": ["base", "duet"], "against": ["popularity"]})
 
 

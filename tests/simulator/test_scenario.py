@@ -115,6 +115,16 @@ def test_a_scenario_file_must_hold_settings(tmp_path: Path, text: str) -> None:
         compose(path, {})
 
 
+def test_a_date_in_a_scenario_file_is_text_which_the_cloud_can_refuse(tmp_path: Path) -> None:
+    path = tmp_path / "dated.yaml"
+    path.write_text("train: {epochs: 2020-01-01}\ncloud: {history: 2020-01-01 10:00:00}")
+
+    scenario = compose(path, {})
+
+    assert scenario.cloud_settings("base") == ['train.epochs="2020-01-01"']
+    assert scenario.cloud_flags == ['history="2020-01-01 10:00:00"']
+
+
 def test_binary_junk_and_missing_files_are_no_scenarios(tmp_path: Path) -> None:
     junk = tmp_path / "junk.yaml"
     junk.write_bytes(bytes(range(256)))
