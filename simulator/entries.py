@@ -7,7 +7,7 @@ another one.
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -72,3 +72,9 @@ def slug(label: str) -> str:
     """``label`` as a part of a file's name; what no file can be called gets a hash in it."""
     name = re.sub(r"[^\w.=+-]+", "-", label)[:_LONGEST]
     return name if name == label else f"{name}-{hashlib.sha256(label.encode()).hexdigest()[:8]}"
+
+
+def joined(texts: Sequence[str]) -> str:
+    """The labels of entries as a part of a folder's name, or how many there are of them."""
+    names = "-".join(slug(read_entry(text).label) for text in texts)
+    return names if len(names) <= _LONGEST else f"{len(texts)}-entries"

@@ -7,19 +7,18 @@ asked before anything is done.
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from shared_models.logs.splits import SplitName
-from simulator.entries import read_entry, slug
+from simulator.entries import joined, read_entry
 from simulator.faults import Faults
 
 Count = Annotated[int, Field(strict=True, gt=0)]
 Seed = Annotated[int, Field(strict=True, ge=0)]
 Tree = dict[str, Any]
-_LONG_NAME: Final = 80
 
 
 class _Settings(BaseModel):
@@ -118,10 +117,8 @@ class Scenario(_Settings):
     @property
     def folder(self) -> Path:
         """Where the results go."""
-        entries = "-".join(slug(read_entry(text).label) for text in self.methods)
-        if len(entries) > _LONG_NAME:
-            entries = f"{len(self.methods)}-entries"
-        return self.out or Path("runs") / ".".join([entries, self.trunk.name, Path(self.log).stem])
+        names = joined(self.methods), self.trunk.name, Path(self.log).stem
+        return self.out or Path("runs") / ".".join(names)
 
     @property
     def expected(self) -> int | None:

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from shared_models.contract.errors import UnknownName
 from shared_models.contract.settings import parse_settings, validated
-from simulator.entries import Entry, read_entry, slug
+from simulator.entries import Entry, joined, read_entry
 from simulator.scenario import Count, Seed, Tree, assignments
 
 _SECTIONS: Final = ("graph", "train", "device", "cloud")
@@ -67,6 +67,13 @@ class GraphScenario(BaseModel):
             raise ValueError("name each one once")
         return values
 
+    @field_validator("methods")
+    @classmethod
+    def _names_differ(cls, methods: tuple[str, ...]) -> tuple[str, ...]:
+        if len({read_entry(text).label for text in methods}) < len(methods):
+            raise ValueError("two entries have the same name")
+        return methods
+
     @property
     def expected(self) -> int | None:
         """Device processes that were asked for; None where nobody said how many."""
@@ -75,8 +82,7 @@ class GraphScenario(BaseModel):
     @property
     def folder(self) -> Path:
         """Where the results go."""
-        names = "-".join(slug(read_entry(text).label) for text in self.methods)
-        return self.out or Path("runs") / f"{names}.{self.prefix.name}"
+        return self.out or Path("runs") / f"{joined(self.methods)}.{self.prefix.name}"
 
     def cloud_settings(self, entry: Entry) -> list[str]:
         """The ``path=value`` settings that the cloud must check and use for ``entry``.

@@ -243,6 +243,17 @@ def test_a_wrong_setting_is_told(pairs: list[str], error: type[Exception], told:
         graph_scenario({"prefix": "a/b"}, pairs)
 
 
+def test_two_entries_on_a_graph_cannot_have_the_same_name() -> None:
+    with pytest.raises(BadSetting, match="same name"):
+        graph_scenario({"methods": ["a: ggcn", "a: ggcn[ggcn.width=8]"], "prefix": "a/b"}, [])
+
+
+def test_many_entries_on_a_graph_have_a_short_folder() -> None:
+    methods = [f"ggcn[ggcn.width={width}]" for width in range(1, 30)]
+
+    assert graph_scenario({"methods": methods, "prefix": "a/b"}, []).folder.name == "29-entries.b"
+
+
 def test_an_entry_may_not_change_what_all_share() -> None:
     scenario = GraphScenario(prefix=Path("a/b"))
 
