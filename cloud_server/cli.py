@@ -31,12 +31,22 @@ SECTIONS: Final = ("rows", "train", "trunk")
 
 @app.command("resolve")
 def resolve_settings(
-    method: MethodOption, trunk: TrunkOption = "sasrec", set_: SetOption = None
+    method: MethodOption,
+    trunk: TrunkOption = "sasrec",
+    set_: SetOption = None,
+    serve_: Annotated[
+        list[str] | None,
+        typer.Option("--serve", help="path=value of a cloud that is to serve it; may be repeated."),
+    ] = None,
 ) -> None:
     """Check method, trunk and settings; print what they come to, and their keys, as JSON.
 
     ``key`` names a trained model, ``export_key`` the bundle that is made of it.
     """
+    if serve_:
+        from cloud_server.settings import ServeSettings
+
+        validated(ServeSettings, "cloud", {"bundles": ".", **parse_settings(serve_)})
     settings = _settings(set_)
     if task_of(method) is Task.NODE_CLASSIFICATION:
         print(json.dumps(verbs.resolved(method, settings)))

@@ -69,7 +69,7 @@ def resolve(scenario: Scenario, method: str, elsewhere: Elsewhere = HERE) -> Res
     """
     trunk, settings = scenario.trunk.name, scenario.cloud_settings(method)
     arguments = ("--method", method, "--trunk", trunk)
-    found = resolved(method, trunk, arguments, settings, elsewhere)
+    found = resolved(method, trunk, arguments, settings, elsewhere, scenario.cloud_flags)
     if "nodes" in found.config:
         raise BadSetting("methods", f"{method} classifies the nodes of a graph: give --prefix")
     return found
@@ -81,6 +81,7 @@ def resolved(
     arguments: tuple[str, ...],
     settings: Sequence[str],
     elsewhere: Elsewhere = HERE,
+    serving: Sequence[str] = (),
 ) -> Resolved:
     """Let the cloud check what it would be asked for; nothing is written.
 
@@ -90,14 +91,16 @@ def resolved(
         arguments: of the cloud's command line.
         settings: ``path=value``.
         elsewhere: whose commands run on another machine.
+        serving: ``path=value`` of the cloud that is to serve it.
 
     Raises:
         InputError: a name or a setting is wrong; the message is the cloud's.
     """
     arguments = (*arguments, *(part for setting in settings for part in ("--set", setting)))
+    asked = ("resolve", *arguments, *(part for flag in serving for part in ("--serve", flag)))
     with TemporaryDirectory(prefix="concerto-") as folder:
         log = Path(folder) / "resolve.log"
-        process = Process("resolve", log, started(CLOUD, ("resolve", *arguments), log, elsewhere))
+        process = Process("resolve", log, started(CLOUD, asked, log, elsewhere))
         if process.popen.wait() == InputError.exit_code:
             raise process.failure()
         if process.popen.wait():

@@ -84,7 +84,8 @@ def _refuse_to_forget(device: DeviceSettings, holdings: Sequence[Holding]) -> No
 def _resolved(scenario: GraphScenario, entry: Entry, sites: Sites) -> Resolved:
     method, settings = entry.method, scenario.cloud_settings(entry)
     prefix = scenario.prefix.name
-    found = resolved(method, prefix, ("--method", method), settings, sites.elsewhere)
+    serving, arguments = assignments(scenario.cloud), ("--method", method)
+    found = resolved(method, prefix, arguments, settings, sites.elsewhere, serving)
     if "nodes" not in found.config:
         raise BadSetting("prefix", f"{method} ranks items and reads no graph: give --log")
     return found

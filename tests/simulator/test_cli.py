@@ -81,6 +81,7 @@ def log(tmp_path: Path) -> str:
         (["--set", "train.epoch=1"], "did you mean 'train.epochs'"),
         (["--set", "train.epochs=many"], "train.epochs"),
         (["--set", "duet.max_lagg=1"], "did you mean 'duet.max_lag'"),
+        (["--set", "cloud.codek=f32"], "did you mean 'cloud.codec'"),
         (["--set", "device.in_flihgt=1"], "did you mean 'device.in_flight'"),
         (["--set", "link=5gg"], "unknown link '5gg': did you mean '5g'"),
         (["--set", 'links=["wify"]'], "unknown link 'wify': did you mean 'wifi'"),

@@ -28,7 +28,7 @@ TWO = ("ggcn", "other: ggcn[ggcn.absent=identity]")
 def prefix(graph: LabelledGraph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Of a graph on disk, of which a fake cloud resolves settings."""
 
-    def resolved(method: str, kind: str, _: object, settings: list[str], __: object) -> Resolved:
+    def resolved(method: str, kind: str, _: object, settings: list[str], *__: object) -> Resolved:
         absent = "identity" if "ggcn.absent=identity" in settings else "degree"
         return Resolved(method, kind, (), "key", "export", {"nodes": {}, "absent": absent})
 
