@@ -192,8 +192,9 @@ def by_round(shown: Sequence[Entry]) -> Iterator[Chart]:
             for entry in shown
             if entry.found[metric]["mean"] is not None
         ]
-        spec, title = charts.by_round(rows, accuracy), f"{accuracy} by the length of a round"
-        yield Chart(f"round-{metric}", title, ROUNDS, spec)
+        if rows:
+            spec, title = charts.by_round(rows, accuracy), f"{accuracy} by the length of a round"
+            yield Chart(f"round-{metric}", title, ROUNDS, spec)
 
 
 def provenance(rankings: pl.DataFrame, shown: Sequence[Entry]) -> Iterator[Chart]:

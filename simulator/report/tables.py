@@ -50,6 +50,7 @@ def differences(run: RunData, shown: Sequence[Entry]) -> tuple[list[Json], list[
         }
         for found in run.metrics["differences"].values()
     ]
+    rows.sort(key=lambda row: (row["earlier"].number, row["later"].number))
     against = reference(run, shown)
     with_it = [row for row in rows if row["earlier"] is against]
     return with_it, [row for row in rows if row not in with_it]

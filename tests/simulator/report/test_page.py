@@ -9,7 +9,11 @@ from pathlib import Path
 import pytest
 
 from simulator import cli
+from simulator.report import load_run
+from simulator.report.entries import entries
 from simulator.report.page import write_report
+from simulator.report.sections import by_round
+from simulator.report.tables import differences
 from tests.simulator.report.conftest import ENTRIES, Made, make_run
 
 
@@ -74,6 +78,24 @@ def test_of_one_user_alone_nothing_is_said_to_rank_better(
     assert "ranks better" not in text
     assert "is not compared with base" in text
     assert "more than one user" in text
+
+
+def test_differences_stand_in_the_order_of_the_entries(tmp_path: Path) -> None:
+    folder = make_run(tmp_path, [ENTRIES[0], ENTRIES[7], ENTRIES[1]], count=300, seeds=(0,))
+    run = load_run(folder, scores=False)
+
+    rows, _ = differences(run, entries(run))
+
+    assert [row["later"].label for row in rows] == ["popularity", "duet"]
+
+
+def test_entries_with_other_rounds_and_no_auc_have_no_empty_chart(tmp_path: Path) -> None:
+    often = Made("often", 1, 100, 1.5, settings="[replay.round_events=50]")
+    run = load_run(make_run(tmp_path, [ENTRIES[0], often], count=300, seeds=(0,)), scores=False)
+    for found in run.metrics["methods"].values():
+        found["auc"] = dict.fromkeys(found["auc"])
+
+    assert [chart.title for chart in by_round(entries(run))] == ["NDCG@10 by the length of a round"]
 
 
 def test_an_entry_far_below_all_others_is_told_beside_the_charts_and_not_drawn(
