@@ -28,7 +28,8 @@ def trade(rows: Rows, cost: Spec, accuracy: str) -> Spec:
         cost: axis of the cost.
         accuracy: its name.
     """
-    x = {"field": "cost", "type": "quantitative", **cost}
+    scale = {**cost["scale"], **_wide([row["cost"] for row in rows])}
+    x = {"field": "cost", "type": "quantitative", **cost, "scale": scale}
     y = accuracy_axis(accuracy)
     dashed = {"color": "var(--soft)", "strokeDash": [3, 3], "strokeWidth": 1.5}
     front = {
@@ -38,6 +39,15 @@ def trade(rows: Rows, cost: Spec, accuracy: str) -> Spec:
     }
     tips = [*_estimate_tips(accuracy), *numbers(".4~r", cost=cost["title"])]
     return chart(rows, [front, *estimates(rows, {"x": x, "y": y}, "y", tips)], height=280)
+
+
+def _wide(costs: Sequence[float]) -> Spec:
+    """The ends of a logarithmic axis on which costs lie so close together that no tick is between.
+
+    One cost alone would put all ticks in one place.
+    """
+    low, high = min(costs), max(costs)
+    return {"domain": [low / 4, 4 * high or 10]} if high <= 10 * low else {}
 
 
 def by_group(rows: Rows, accuracy: str, groups: Sequence[str]) -> Spec:

@@ -91,8 +91,11 @@ def latency_parts(rankings: pl.DataFrame) -> pl.DataFrame:
 
 
 def tells_cloud_parts(rankings: pl.DataFrame) -> bool:
-    """Whether the cloud said how long it queued and computed."""
-    return "compute_seconds" in rankings.columns and rankings["compute_seconds"].count() > 0
+    """Whether the cloud said of every exchange how long it queued and computed."""
+    asked = rankings.filter(pl.col("cloud_seconds") > 0)
+    if "compute_seconds" not in rankings.columns:
+        return asked.is_empty()
+    return asked["compute_seconds"].null_count() == 0
 
 
 def _seconds(rankings: pl.DataFrame, name: str) -> pl.Expr:

@@ -55,7 +55,10 @@ WHOLE: Final = "The length is the mean time of a ranking on this machine, in its
 _SEVERAL: Final = 2
 _CROWD: Final = 4
 """Entries among which one may be left out of a chart."""
-UNTOLD: Final = " The cloud did not tell its own times: transfer holds the whole exchange."
+UNTOLD: Final = (
+    " Where the cloud did not tell its own times, transfer holds the whole exchange: of some "
+    "rankings it did not."
+)
 SPAN: Final = (
     "The height is the payload that rankings waited for, by what the device decided, within a "
     f"{figures.BINS}th of the replay's virtual time. What is handed over besides stands above."

@@ -6,6 +6,7 @@ import polars as pl
 import pytest
 
 from simulator.report import load_run
+from simulator.report.charts import trade
 from simulator.report.entries import entries
 from simulator.report.figures import (
     BINS,
@@ -14,9 +15,11 @@ from simulator.report.figures import (
     latency_parts,
     learning,
     shares,
+    tells_cloud_parts,
     time_unit,
     traffic,
 )
+from simulator.report.marks import bytes_axis
 from simulator.report.run_data import RunData
 from simulator.report.sections import trade_of_bytes
 from simulator.report.sections import traffic as traffic_charts
@@ -53,6 +56,17 @@ def test_the_parts_of_latency_add_up_to_the_whole(run: RunData) -> None:
     assert parts["ms"].sum() == pytest.approx(whole, rel=1e-4)
     told = 1000 * of(run, "duet")["queue_seconds"].mean()  # type: ignore[operator]
     assert parts.filter(part="queue")["ms"].item() == pytest.approx(told, rel=1e-4)
+
+
+def test_where_nobody_asks_the_cloud_has_nothing_to_tell(run: RunData) -> None:
+    asks, untold = of(run, "duet"), pl.lit(None, pl.Float64)
+
+    assert tells_cloud_parts(of(run, "base"))
+    assert tells_cloud_parts(asks)
+    assert not tells_cloud_parts(asks.with_columns(compute_seconds=untold))
+    assert not tells_cloud_parts(asks.drop("compute_seconds"))
+    some = pl.when(pl.col("seq") % 2 == 0).then("compute_seconds")
+    assert not tells_cloud_parts(asks.with_columns(compute_seconds=some))
 
 
 def test_a_curve_is_made_of_quantiles(run: RunData) -> None:
@@ -92,6 +106,20 @@ def test_learning_counts_only_what_was_learnt_from(run: RunData) -> None:
 
     assert found["entry"].to_list() == ["finetune"]
     assert found["steps"].to_list() == [of(run, "finetune").height]
+
+
+@pytest.mark.parametrize(
+    ("costs", "ends"),
+    [([0.0], [0, 10]), ([40.0], [10, 160]), ([40.0, 60.0], [10, 240]), ([0.0, 60.0], None)],
+)
+def test_costs_that_lie_close_together_have_an_axis_that_can_be_read(
+    costs: list[float], ends: list[float] | None
+) -> None:
+    known = {"number": 1, "entry": "base", "mean": 0.5, "low": 0.4, "high": 0.6, "best": True}
+
+    spec = trade([{**known, "cost": cost} for cost in costs], bytes_axis(), "AUC")
+
+    assert spec["layer"][0]["encoding"]["x"]["scale"].get("domain") == ends
 
 
 def test_the_dashed_line_joins_what_no_other_entry_beats(run: RunData) -> None:
