@@ -74,7 +74,7 @@ def load_run(path: str | Path, *, scores: bool = True) -> RunData:
         raise PathMissing(folder, "folder of a run")
     metrics = _document(folder / "metrics.json")
     if not isinstance(metrics.get("methods"), dict):
-        raise BadLog(f"{folder / 'metrics.json'}: no methods in it; this is not a run's file")
+        raise BadLog(f"{folder / 'metrics.json'}: no methods in it; this is no run over a log")
     frames = {file.stem: file for file in sorted(folder.glob("*.parquet"))}
     rankings = [file for name, file in frames.items() if name.startswith("rankings-")]
     others = {name: _frame(file) for name, file in frames.items() if file not in rankings}
