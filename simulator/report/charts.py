@@ -166,13 +166,13 @@ def distribution(rows: Rows) -> Spec:
     return chart(rows, [line, *named], height=220)
 
 
-def over_time(rows: Rows, unit: str, decisions: Sequence[str]) -> Spec:
-    """Bytes of one entry in spans of virtual time, decisions on top of each other.
+def over_time(rows: Rows, unit: str, purposes: Sequence[str]) -> Spec:
+    """Bytes of one entry in spans of virtual time, purposes on top of each other.
 
     Args:
-        rows: ``time``, ``decision``, ``bytes``.
+        rows: ``time``, ``purpose``, ``bytes``.
         unit: of the time.
-        decisions: those that there are.
+        purposes: those that there are.
     """
     encoding = {
         "x": {
@@ -189,9 +189,9 @@ def over_time(rows: Rows, unit: str, decisions: Sequence[str]) -> Spec:
             "stack": True,
             "axis": {"labelExpr": "format(datum.value, '~s') + 'B'", "tickCount": 4},
         },
-        "color": by_kind("decision", decisions),
+        "color": by_kind("purpose", purposes),
         "tooltip": [
-            *words(decision="decision"),
+            *words(purpose="purpose"),
             *numbers(",.0f", bytes="bytes"),
             *numbers(".1f", time=unit),
         ],

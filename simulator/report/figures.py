@@ -9,6 +9,8 @@ from typing import Final
 import numpy as np
 import polars as pl
 
+from shared_models.contract.traffic import GROUP, RANK, REFRESH
+
 BINS: Final = 48
 """Spans of virtual time in a chart of traffic."""
 LEVELS: Final = (*(level / 50 for level in range(1, 50)), 0.99, 0.995, 0.999)
@@ -35,31 +37,44 @@ def time_unit(rankings: pl.DataFrame) -> tuple[str, float]:
     return next(fits, ("seconds", 1.0))
 
 
-def traffic(rankings: pl.DataFrame) -> pl.DataFrame:
+def traffic(rankings: pl.DataFrame, ledger: pl.DataFrame) -> pl.DataFrame:
     """Payload that rankings waited for over virtual time, as means over seeds.
 
+    The purpose is that of the exchange which a ranking waited for. A refresh fetches slot values
+    or, where the ledger has none of these, what a group shares.
+
     Returns:
-        ``entry``, ``time`` at the middle of its span, in `time_unit`, ``decision``, ``up`` and
+        ``entry``, ``time`` at the middle of its span, in `time_unit`, ``purpose``, ``up`` and
         ``down`` in bytes. Spans without traffic have a row too, of zero bytes.
     """
     _, unit = time_unit(rankings)
     start, end = _span(rankings)
     width = max(end - start, 1e-9) / BINS
     place = ((pl.col("at") - start) / width).floor().clip(0, BINS - 1).cast(pl.Int64)
-    asked = rankings.filter(pl.col("bytes_up") + pl.col("bytes_down") > 0).with_columns(bin=place)
-    sums = asked.group_by("entry", "decision", "bin").agg(
+    groups = ledger.group_by(entry="method").agg(
+        fetched=pl.when((pl.col("purpose") == REFRESH).any())
+        .then(pl.lit(REFRESH))
+        .otherwise(pl.lit(GROUP))
+    )
+    purpose = pl.when(pl.col("decision") == "ask-cloud").then(pl.lit(RANK)).otherwise("fetched")
+    asked = (
+        rankings.filter(pl.col("bytes_up") + pl.col("bytes_down") > 0)
+        .join(groups, on="entry", how="left")
+        .with_columns(bin=place, purpose=purpose.fill_null(REFRESH))
+    )
+    sums = asked.group_by("entry", "purpose", "bin").agg(
         up=pl.col("bytes_up").cast(pl.Int64).sum(), down=pl.col("bytes_down").cast(pl.Int64).sum()
     )
     seeds = rankings.group_by("entry").agg(seeds=pl.col("seed").n_unique())
-    every = asked.select("entry", "decision").unique().join(_all_bins(), how="cross")
-    filled = every.join(sums, on=["entry", "decision", "bin"], how="left").join(seeds, on="entry")
+    every = asked.select("entry", "purpose").unique().join(_all_bins(), how="cross")
+    filled = every.join(sums, on=["entry", "purpose", "bin"], how="left").join(seeds, on="entry")
     return filled.select(
         "entry",
-        "decision",
+        "purpose",
         time=(pl.col("bin") + 0.5) * width / unit,
         up=pl.col("up").fill_null(0) / pl.col("seeds"),
         down=pl.col("down").fill_null(0) / pl.col("seeds"),
-    ).sort("entry", "decision", "time")
+    ).sort("entry", "purpose", "time")
 
 
 def _span(rankings: pl.DataFrame) -> tuple[float, float]:

@@ -2,11 +2,12 @@
 
 import json
 import re
-from collections.abc import Sequence
-from functools import cache
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Final
 
+import polars as pl
 import vl_convert
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
@@ -62,8 +63,8 @@ def render(run: RunData) -> str:
 
 
 def _charts(run: RunData, shown: Sequence[Entry]) -> dict[str, list[sections.Chart]]:
-    of_rankings = {
-        "traffic": sections.traffic,
+    of_rankings: dict[str, Callable[[pl.DataFrame, Sequence[Entry]], Iterator[sections.Chart]]] = {
+        "traffic": partial(sections.traffic, run.ledger),
         "parts": sections.latency_parts,
         "curves": sections.latency_curves,
         "provenance": sections.provenance,

@@ -6,6 +6,7 @@ from typing import Final
 
 import polars as pl
 
+from shared_models.contract.traffic import PAYLOAD
 from simulator.report import charts, figures
 from simulator.report.entries import Entry
 from simulator.report.marks import Spec, bytes_axis, time_axis
@@ -60,8 +61,8 @@ UNTOLD: Final = (
     "rankings it did not."
 )
 SPAN: Final = (
-    "The height is the payload that rankings waited for, by what the device decided, within a "
-    f"{figures.BINS}th of the replay's virtual time. What is handed over besides stands above."
+    f"The height is the payload that rankings waited for within a {figures.BINS}th of the replay's "
+    "virtual time; a refresh counts with what it names. What is handed over besides stands above."
 )
 SHARES: Final = "Each bar is all rankings of an entry, of all seeds together."
 
@@ -115,14 +116,16 @@ def trade_of_latency(shown: Sequence[Entry]) -> Iterator[Chart]:
             yield Chart(f"latency-{link}", f"AUC against latency, {where}", reading, spec, origin)
 
 
-def traffic(rankings: pl.DataFrame, shown: Sequence[Entry]) -> Iterator[Chart]:
-    """Bytes that rankings waited for over virtual time, of each entry that has any."""
-    sums, (unit, _) = figures.traffic(rankings), figures.time_unit(rankings)
-    both = sums.select("entry", "decision", "time", bytes=pl.col("up") + pl.col("down"))
+def traffic(
+    ledger: pl.DataFrame, rankings: pl.DataFrame, shown: Sequence[Entry]
+) -> Iterator[Chart]:
+    """Bytes that rankings waited for over virtual time by purpose, of each entry that has any."""
+    sums, (unit, _) = figures.traffic(rankings, ledger), figures.time_unit(rankings)
+    both = sums.select("entry", "purpose", "time", bytes=pl.col("up") + pl.col("down"))
     for entry in shown:
         rows = _numbered([entry], both)
         if rows:
-            kinds = [kind for kind in DECISIONS if any(row["decision"] == kind for row in rows)]
+            kinds = [kind for kind in PAYLOAD if any(row["purpose"] == kind for row in rows)]
             spec, title = charts.over_time(rows, unit, kinds), f"Traffic of {entry.label}"
             yield Chart(f"traffic-{entry.number}", title, SPAN, spec, kinds=kinds, entry=entry)
 

@@ -35,12 +35,12 @@ def of(run: RunData, entry: str) -> pl.DataFrame:
 
 
 def test_no_byte_of_traffic_is_lost_between_the_spans(run: RunData) -> None:
-    spans = traffic(run.rankings).filter(entry="duet")
+    spans = traffic(run.rankings, run.ledger).filter(entry="duet")
 
     assert len(spans) == BINS
     assert spans["down"].sum() == pytest.approx(of(run, "duet")["bytes_down"].sum() / 2)
     assert spans["up"].sum() == pytest.approx(of(run, "duet")["bytes_up"].sum() / 2)
-    assert traffic(run.rankings).filter(entry="base").is_empty()
+    assert traffic(run.rankings, run.ledger).filter(entry="base").is_empty()
 
 
 @pytest.mark.parametrize(("span", "unit"), [(2.0, "seconds"), (200, "minutes"), (9e5, "days")])
@@ -93,11 +93,14 @@ def test_shares_are_of_all_rankings_of_an_entry(run: RunData) -> None:
     assert found["share"].to_list() == [1.0]
 
 
-def test_traffic_over_time_is_told_by_what_devices_decided(run: RunData) -> None:
-    (first, *_) = traffic_charts(run.rankings, entries(run))
+@pytest.mark.parametrize("purpose", ["refresh", "group"])
+def test_traffic_over_time_has_the_purposes_of_the_ledger(run: RunData, purpose: str) -> None:
+    ledger = run.ledger.with_columns(pl.col("purpose").replace("refresh", purpose))
 
-    assert first.kinds == ["refresh"], "a refresh may bring what a group shares: no purpose is told"
-    assert {row["decision"] for row in first.spec["data"]["values"]} == {"refresh"}
+    (first, *_) = traffic_charts(ledger, run.rankings, entries(run))
+
+    assert first.kinds == [purpose]
+    assert {row["purpose"] for row in first.spec["data"]["values"]} == {purpose}
     assert "payload that rankings waited for" in first.reading
 
 
