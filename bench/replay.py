@@ -2,7 +2,7 @@
 
 The floor is what no replay over gRPC can do without: an aio echo with the real ask and answer
 sizes, the generator's forward pass at a replay's mean batch size, and the bare onnxruntime run;
-with the same processes and in-flight count. Rounds alternate; medians are printed.
+with the same processes and in-flight count, scheduled alike. Rounds alternate; medians are printed.
 
     python -m bench.replay [--rounds 5] [--moments 6000] [--devices 2]
 """
@@ -18,6 +18,7 @@ from pathlib import Path
 
 from bench.processes import ENVIRONMENT, serving
 from shared_models.contract.bundle import read_bundle
+from shared_models.contract.processes import schedule_as_batch
 from shared_models.logs.prepare import cache_root
 from simulator.cache import BundleCache, Trained
 from simulator.experiment import Plan, plan
@@ -34,6 +35,7 @@ def main() -> None:
     parser.add_argument("--moments", type=int, default=6000)
     parser.add_argument("--devices", type=int, default=2)
     options = parser.parse_args()
+    schedule_as_batch()
     played = plan(Scenario(methods=("duet",), replay={"moments": options.moments}))
     cache = BundleCache(cache_root(), played.scenario.split, played.log.folder, played.log.hash)
     trained = asyncio.run(cache.trained(played.plays[0].resolved, 0, print))

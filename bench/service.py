@@ -15,8 +15,9 @@
 - fallback: devices whose cloud ranks, one ask a batch, at twice the load that it can bear:
   recommendations that were complete within their deadline / all; most the device ranked itself.
 
-Asks have 1 KB and answers 4 KB in the first three. Everything runs on loopback; rounds take turns,
-medians count, and the exit code is 1 where a target is missed. Takes about six minutes.
+Asks have 1 KB and answers 4 KB in the first three. Everything runs on loopback, scheduled as a
+simulation's processes are; rounds take turns, medians count, and the exit code is 1 where a target
+is missed. Takes about six minutes.
 """
 
 import argparse
@@ -34,6 +35,7 @@ from bench.processes import Server, serving, told
 from bench.ratios import Pair, Ratio, Round, judged, table, taking_turns
 from bench.stock import LARGE_BYTES, Stock
 from cloud_server.loop import new_event_loop
+from shared_models.contract.processes import schedule_as_batch
 from simulator.fleet import end_like_ctrl_c
 
 OVERLOAD = 2.0
@@ -192,6 +194,7 @@ def chosen(arguments: Sequence[str]) -> dict[Ratio, Measure]:
 def main() -> int:
     measures = chosen(sys.argv[1:])
     end_like_ctrl_c()
+    schedule_as_batch()
     print(
         f"{os.cpu_count()} cores, Python {platform.python_version()}, grpcio {version('grpcio')}, "
         f"event loops of {_loop_package()}"

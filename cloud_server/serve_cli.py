@@ -70,7 +70,9 @@ def host(
     import asyncio
 
     from cloud_server.host import HostSettings, run_host
+    from shared_models.contract.processes import schedule_as_batch
 
+    schedule_as_batch()
     settings = HostSettings(listen, identity, plaintext)
     asyncio.run(
         run_host(settings, once=once, ready=lambda at: print(f"listening on {at}", flush=True))

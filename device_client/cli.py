@@ -19,6 +19,7 @@ from device_client.lines import answer, read_lines
 from device_client.settings import DeviceSettings
 from shared_models.contract.errors import ConcertoError
 from shared_models.contract.log_lines import LogFormat, note, start_logging
+from shared_models.contract.processes import schedule_as_batch
 from shared_models.contract.settings import parse_settings, validated
 
 _log = logging.getLogger(__name__)
@@ -64,6 +65,7 @@ def run(
     settings = validated(DeviceSettings, "device", {**parse_settings(set_ or []), **named})
     start_logging(settings.log)
     if settings.simulation:
+        schedule_as_batch()
         asyncio.run(Agent(settings, settings.simulation).follow())
     else:
         _by_lines(settings, method, sys.stdin)

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from shared_models.contract.errors import BadSetting, ConcertoError
+from shared_models.contract.processes import schedule_as_batch
 from shared_models.exposition import exposed
 from simulator.certs_cli import certs
 from simulator.check_cli import check
@@ -227,6 +228,7 @@ def shape(
 
 def main() -> None:
     """Run a command; a user meets messages and exit codes, never a stack trace."""
+    schedule_as_batch()
     try:
         app()
     except ConcertoError as error:
