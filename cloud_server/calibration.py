@@ -59,11 +59,15 @@ def thresholds(
 ) -> Float64Array:
     """The threshold for each share of 1 %, 2 %, ...: float64 (100,), falling.
 
+    Where there is nobody to play they are 0: a refresh wherever a change, or a gain, is expected.
+
     Args:
         outputs: for each user (T, T), the output at event t for a window refreshed at event s < t,
             as ``[t, s]``.
         begins: for each user (T,), the events at which a refresh is due; None: the first one's.
     """
+    if not outputs:
+        return np.zeros(SHARES)
     begins = begins or [np.zeros(len(of_user), bool) for of_user in outputs]
     everything = np.concatenate([of_user[np.tril_indices_from(of_user, -1)] for of_user in outputs])
     tried_K = np.quantile(everything, np.linspace(1, 0, _TRIED))

@@ -61,7 +61,9 @@ class ServeSettings(BaseSettings):
     )
     pace_s: PositiveFloat = Field(1.0, description="Seconds in which so many asks may come.")
     sessions: PositiveInt = Field(20_000, description="Most sessions that are open.")
-    largest_list: PositiveInt = Field(10_000, description="Most ids or events in one ask.")
+    largest_list: PositiveInt = Field(
+        10_000, description="Most ids or events in one ask; uploads of devices have up to 1,000."
+    )
     message_bytes: PositiveInt = Field(4 << 20, description="Largest message, either way.")
     keepalive_s: PositiveFloat = Field(30.0, description="Seconds until a silent device is pinged.")
     ping_floor_s: PositiveFloat = Field(

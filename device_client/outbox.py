@@ -1,6 +1,7 @@
 """Events on their way to the cloud's journal, numbered so that none is stored twice."""
 
 from collections import deque
+from itertools import islice
 
 from shared_models.contract.events import Event, EventBatch
 
@@ -57,8 +58,12 @@ class Outbox:
 
     def pending(self, lag: int = 0) -> EventBatch:
         """Everything that waits but its newest ``lag`` events; only after `anchor`."""
+        return self.oldest(max(len(self._events) - lag, 0))
+
+    def oldest(self, count: int) -> EventBatch:
+        """Of what waits the oldest ``count`` events, or all; only after `anchor`."""
         assert self._first is not None  # noqa: S101 - the caller anchors first
-        return EventBatch(self._first, tuple(self._events)[: max(len(self._events) - lag, 0)])
+        return EventBatch(self._first, tuple(islice(self._events, count)))
 
     def acknowledged(self, stored: int) -> None:
         """Forget what the journal holds: its first ``stored`` events of this user."""

@@ -1,6 +1,7 @@
 """The way of one user's events into the cloud's journal, whatever breaks on it."""
 
 import asyncio
+from typing import Final
 
 from device_client.backoff import delays
 from device_client.cloud import Cloud, Identity, tell
@@ -8,6 +9,9 @@ from device_client.outbox import Outbox
 from device_client.settings import DeviceSettings
 from shared_models.contract.errors import CloudUnavailable, TokenRefused
 from shared_models.contract.events import Event, EventBatch
+
+PIECE: Final = 1000
+"""Most events of one message: after a long outage more wait than a cloud takes at once."""
 
 
 class Uploads:
@@ -52,11 +56,15 @@ class Uploads:
     async def pending(self, who: Identity, lag: int) -> EventBatch:
         """What waits but its newest ``lag`` events, for a refresh to bring.
 
+        Of more than `PIECE` the older ones go up before.
+
         Raises:
-            CloudUnavailable: nobody tells from which number on.
+            CloudUnavailable: nobody tells from which number on, or takes the older ones.
             TokenRefused: nobody tells it to this user.
+            BadAsk: the cloud refuses the older ones.
         """
         await self._anchor(who)
+        await self._send_pieces(who, len(self._outbox) - lag - PIECE)
         return self._outbox.pending(lag=lag)
 
     def acknowledged(self, stored: int) -> None:
@@ -87,12 +95,18 @@ class Uploads:
         """Send what waits; says whether nothing waits any more."""
         try:
             await self._anchor(who)
-            self._outbox.acknowledged(await self._cloud.upload(who, self._outbox.pending()))
+            await self._send_pieces(who, len(self._outbox))
         except (CloudUnavailable, TokenRefused) as error:
             # A token ends, and whoever renews it may come a moment late: a session is opened with
             # another one as soon as there is one.
             tell("upload", who, error)
         return not self._outbox
+
+    async def _send_pieces(self, who: Identity, events: int) -> None:
+        """Send the oldest pieces, until ``events`` are up."""
+        for _ in range(0, events, PIECE):
+            piece = self._outbox.oldest(PIECE)
+            self._outbox.acknowledged(await self._cloud.upload(who, piece))
 
     async def _anchor(self, who: Identity) -> None:
         if not self._outbox.is_anchored:

@@ -73,6 +73,10 @@ def test_calibration_never_reads_the_test_part(tmp_path: Path) -> None:
     assert np.isfinite([*found["change"], *found["gain"]]).all()
 
 
+def test_with_nobody_to_play_thresholds_let_through_what_expects_anything() -> None:
+    assert thresholds([]).tolist() == [0.0] * 100
+
+
 def test_only_rankings_are_played_for_thresholds(tmp_path: Path) -> None:
     log = prepare(make_shown_source(), "user-tail", tmp_path / "log")
 

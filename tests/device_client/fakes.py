@@ -185,6 +185,7 @@ class FakeCloud:
         groups: the user's group at the next refreshes; the last one stays.
         asked_groups: whose slot values were asked for.
         journal: items of each user, stored once whatever is sent twice.
+        batches: how many events each upload brought.
         lose_acknowledgements: store what comes next, and let the answer get lost.
         version: of what everybody shares, which is `shared_head`.
         had: the versions that devices had when they asked for it.
@@ -200,7 +201,7 @@ class FakeCloud:
         self.journal: dict[int, list[int]] = {}
         self.uplinks: list[Uplink] = []
         self.groups, self.asked_groups = [0], list[int]()
-        self.uploads = 0
+        self.batches: list[int] = []
         self.lose_acknowledgements = 0
         self.version, self.shared_head = 0, np.eye(WIDTH, dtype=np.float32)
         self.had: list[int | None] = []
@@ -296,7 +297,7 @@ class FakeCloud:
 
     async def upload(self, who: Identity, batch: EventBatch) -> int:
         self._check(who)
-        self.uploads += 1
+        self.batches.append(len(batch.events))
         assert batch.events
         return self._store(who, batch)
 

@@ -218,7 +218,7 @@ async def test_events_go_up_in_batches_and_the_rest_with_a_flush(settings: Devic
 
     assert before == list(range(1, 9))
     assert uploads.cloud.journal[1] == list(range(1, 11))
-    assert uploads.cloud.uploads == 3
+    assert len(uploads.cloud.batches) == 3
     assert uploads.device.events_handed_over == 10
 
 
@@ -278,6 +278,19 @@ async def test_events_wait_while_a_token_is_renewed_and_then_go_up(
     await flushing
 
     assert uploads.cloud.journal[1] == [1, 2, 3]
+
+
+async def test_what_an_outage_left_goes_up_in_pieces(
+    settings: DeviceSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("device_client.uploads.PIECE", 3)
+    uploads = Uploads(settings, upload_batch=20)
+    await uploads.observe(*range(1, 9))
+
+    await uploads.device.flush()
+
+    assert uploads.cloud.batches == [3, 3, 2]
+    assert uploads.cloud.journal[1] == list(range(1, 9))
 
 
 async def test_a_bundle_without_uploads_sends_no_event_up(
@@ -471,13 +484,28 @@ async def test_events_are_acknowledged_even_where_the_slots_are_refused(
     assert refreshes.brought == [(0, [1]), (1, [2])]
 
 
+@pytest.mark.parametrize(("lag", "apart"), [(0, [3, 3]), (2, [3])])
+async def test_a_refresh_after_an_outage_brings_the_newest_piece_alone(
+    settings: DeviceSettings, monkeypatch: pytest.MonkeyPatch, lag: int, apart: list[int]
+) -> None:
+    monkeypatch.setattr("device_client.uploads.PIECE", 3)
+    refreshes = Refreshes(settings.model_copy(update={"uplink_lag": lag}))
+    await refreshes.observe(*range(1, 9))
+
+    await refreshes.device.rank(CANDIDATES)
+
+    assert refreshes.cloud.batches == apart
+    assert refreshes.cloud.journal[1] == list(range(1, 9 - lag))
+    assert [len(items) for _, items in refreshes.brought] == [8 - lag - sum(apart)]
+
+
 async def test_nothing_goes_up_apart_while_refreshes_bring_it(settings: DeviceSettings) -> None:
     refreshes = Refreshes(settings.model_copy(update={"upload_batch": 2}))
 
     await refreshes.observe(1, 2, 3, 4)
     await refreshes.device.rank(CANDIDATES)
 
-    assert refreshes.cloud.uploads == 0
+    assert len(refreshes.cloud.batches) == 0
     assert refreshes.cloud.journal[1] == [1, 2, 3, 4]
 
 
@@ -493,7 +521,7 @@ async def test_with_the_rule_never_pending_events_go_up_in_batches(
         await refreshes.device.rank(CANDIDATES)
 
     assert refreshes.brought == []
-    assert refreshes.cloud.uploads == 2
+    assert len(refreshes.cloud.batches) == 2
     assert refreshes.cloud.journal[1] == [1, 2, 3, 4]
 
 
