@@ -24,7 +24,7 @@ _PAGE_RANKINGS: Final = 256
 SHORT_PAGE: Final = 16
 """Where processes may be killed: what is not reported is lived again."""
 _PAGE_BYTES: Final = 1 << 20
-_NO_RECEIPT: Final = Receipt(0, 0, 0, 0.0)
+_NO_RECEIPT: Final = Receipt(0, 0, 0, 0.0, exchanges=0)
 _SOURCES: Final[Mapping[Source, plane.Source.ValueType]] = {
     Source.DEFAULT_WEIGHTS: plane.SOURCE_DEFAULT_WEIGHTS,
     Source.OVERLAY: plane.SOURCE_OVERLAY,
@@ -122,6 +122,7 @@ class Page:
         page.bytes_up.append(receipt.bytes_up)
         page.bytes_down.append(receipt.bytes_down)
         page.cloud_seconds.append(receipt.seconds)
+        page.exchanges.append(receipt.exchanges)
         page.learning_seconds.append(learning)
         self._scores += ranking.scores.astype("<f4").tobytes()
         self._size += 1

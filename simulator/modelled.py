@@ -39,13 +39,15 @@ class Exchanges:
     Attributes:
         entry: int64 (N,), number of each ranking in its log; names its chance.
         at: float64 (N,), virtual time in seconds.
-        bytes_up: int64 (N,), payload to the cloud; 0 where the cloud was not asked.
+        count: int64 (N,), how many each waited for, one after the other; 0: nobody was asked.
+        bytes_up: int64 (N,), payload to the cloud.
         bytes_down: int64 (N,), payload from the cloud.
         compute_s: float64 (N,), seconds measured on the device, in the cloud's queue, in the cloud.
     """
 
     entry: Int64Array
     at: Float64Array
+    count: Int64Array
     bytes_up: Int64Array
     bytes_down: Int64Array
     compute_s: Float64Array
@@ -58,7 +60,7 @@ def modelled_seconds(
 
     Compute; and where the cloud was asked, also the round trip with the jitter and the stalls that
     chance draws, and both messages at the rates of that moment. Every exchange finds an open
-    session on an idle link.
+    session on an idle link; a second one of a ranking waits for the first, and is as late.
 
     Args:
         link: of every device.
@@ -67,13 +69,15 @@ def modelled_seconds(
         framing: what each exchange adds to its payload.
     """
     now = link.at(exchanges.at)
-    up_N, down_N = exchanges.bytes_up + framing.up, exchanges.bytes_down + framing.down
+    count_N = exchanges.count
+    up_N = exchanges.bytes_up + count_N * framing.up
+    down_N = exchanges.bytes_down + count_N * framing.down
     late_up_N, late_down_N, lost_up_N, lost_down_N = _chance(seed, exchanges.entry)
     jitter_N = (late_up_N + late_down_N) * link.jitter_s / 2
     stalls_N = _stalled(link, up_N, lost_up_N) + _stalled(link, down_N, lost_down_N)
     transfer_N = up_N * 8 / now.up_rate + down_N * 8 / now.down_rate
-    way_N = now.rtt_s + jitter_N + stalls_N * link.stall_s + transfer_N
-    return exchanges.compute_s + np.where(exchanges.bytes_up > 0, way_N, 0.0)
+    way_N = count_N * (now.rtt_s + jitter_N) + stalls_N * link.stall_s + transfer_N
+    return exchanges.compute_s + np.where(count_N > 0, way_N, 0.0)
 
 
 def with_modelled(
@@ -99,6 +103,7 @@ def with_modelled(
     exchanges = Exchanges(
         entry=entry_N,
         at=rankings["at"].to_numpy(),
+        count=rankings["exchanges"].cast(pl.Int64).to_numpy(),
         bytes_up=rankings["bytes_up"].cast(pl.Int64).to_numpy(),
         bytes_down=rankings["bytes_down"].cast(pl.Int64).to_numpy(),
         compute_s=compute_s,

@@ -69,6 +69,7 @@ class Tally:
         bytes_down: uint32 (M,), the same, cloud to devices.
         seconds: float32 (M,), measured time of each ranking on its device.
         cloud_seconds: float32 (M,), the part of it that was spent on these exchanges.
+        exchanges: uint8 (M,), how many these are; each waits for the one before.
         learning_seconds: float32 (M,), measured time of learning after it.
     """
 
@@ -85,6 +86,7 @@ class Tally:
         self.bytes_down: NDArray[np.uint32] = np.zeros(count, np.uint32)
         self.seconds: Float32Array = np.zeros(count, np.float32)
         self.cloud_seconds: Float32Array = np.zeros(count, np.float32)
+        self.exchanges: NDArray[np.uint8] = np.zeros(count, np.uint8)
         self.learning_seconds: Float32Array = np.zeros(count, np.float32)
 
     @property
@@ -136,8 +138,8 @@ class Tally:
 
         ``user``, ``seq``, ``at``; ``rank`` of the best taken candidate from 1, the middle one of
         ties, null where nothing was taken; ``source``, ``decision``, ``overlay_age`` in events;
-        of the exchange that it waited for ``ask``, ``bytes_up``, ``bytes_down``; measured
-        ``seconds`` of which ``cloud_seconds`` went by in the exchange, and ``learning_seconds``
+        of the ``exchanges`` that it waited for ``ask``, ``bytes_up``, ``bytes_down``; measured
+        ``seconds`` of which ``cloud_seconds`` went by in exchanges, and ``learning_seconds``
         after it; ``scores`` of the moment's candidates as a list, and ``taken``, the places in it
         of what the user took.
         """
@@ -155,6 +157,7 @@ class Tally:
                 "ask": self.asks[about],
                 "bytes_up": self.bytes_up[about],
                 "bytes_down": self.bytes_down[about],
+                "exchanges": self.exchanges[about],
                 "seconds": self.seconds[about],
                 "cloud_seconds": self.cloud_seconds[about],
                 "learning_seconds": self.learning_seconds[about],
@@ -191,6 +194,7 @@ class Tally:
         yield self.bytes_down, report.bytes_down
         yield self.seconds, report.seconds
         yield self.cloud_seconds, report.cloud_seconds
+        yield self.exchanges, report.exchanges
         yield self.learning_seconds, report.learning_seconds
 
     def _check(self, about: Int64Array, scores: Float32Array, report: Rankings) -> None:

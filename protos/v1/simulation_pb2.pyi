@@ -280,6 +280,7 @@ class Rankings(_message.Message):
     BYTES_DOWN_FIELD_NUMBER: _builtins.int
     CLOUD_SECONDS_FIELD_NUMBER: _builtins.int
     LEARNING_SECONDS_FIELD_NUMBER: _builtins.int
+    EXCHANGES_FIELD_NUMBER: _builtins.int
     scores: _builtins.bytes
     """Float32 little-endian scores of all candidates of all moments, one moment after the other."""
     @_builtins.property
@@ -322,6 +323,10 @@ class Rankings(_message.Message):
     def learning_seconds(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """Seconds that the device then learned from what its user took, measured."""
 
+    @_builtins.property
+    def exchanges(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Exchanges that each ranking waited for, one after the other; 0 where none was answered."""
+
     def __init__(
         self,
         *,
@@ -336,10 +341,11 @@ class Rankings(_message.Message):
         bytes_down: _abc.Iterable[_builtins.int] | None = ...,
         cloud_seconds: _abc.Iterable[_builtins.float] | None = ...,
         learning_seconds: _abc.Iterable[_builtins.float] | None = ...,
+        exchanges: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["asks", b"asks", "bytes_down", b"bytes_down", "bytes_up", b"bytes_up", "cloud_seconds", b"cloud_seconds", "decisions", b"decisions", "learning_seconds", b"learning_seconds", "moments", b"moments", "overlay_ages", b"overlay_ages", "scores", b"scores", "seconds", b"seconds", "sources", b"sources"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asks", b"asks", "bytes_down", b"bytes_down", "bytes_up", b"bytes_up", "cloud_seconds", b"cloud_seconds", "decisions", b"decisions", "exchanges", b"exchanges", "learning_seconds", b"learning_seconds", "moments", b"moments", "overlay_ages", b"overlay_ages", "scores", b"scores", "seconds", b"seconds", "sources", b"sources"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -87,12 +87,14 @@ class Receipt:
         bytes_up: payload from device to cloud.
         bytes_down: payload from cloud to device.
         seconds: measured, from the first byte written to the answer read.
+        exchanges: how many it is about, one after the other.
     """
 
     ask: int
     bytes_up: int
     bytes_down: int
     seconds: float
+    exchanges: int = 1
 
     def __add__(self, following: "Receipt") -> "Receipt":
         return Receipt(
@@ -100,6 +102,7 @@ class Receipt:
             self.bytes_up + following.bytes_up,
             self.bytes_down + following.bytes_down,
             self.seconds + following.seconds,
+            self.exchanges + following.exchanges,
         )
 
 

@@ -568,7 +568,7 @@ async def test_what_a_ranking_cost_includes_what_its_group_shares(
 
     joining, later = [(await device.rank(CANDIDATES)).receipt for _ in range(2)]
 
-    assert joining == Receipt(ask=1, bytes_up=40, bytes_down=160, seconds=0.002)
+    assert joining == Receipt(ask=1, bytes_up=40, bytes_down=160, seconds=0.002, exchanges=2)
     assert later == Receipt(ask=1, bytes_up=20, bytes_down=80, seconds=0.001)
 
 

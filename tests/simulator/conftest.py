@@ -180,6 +180,7 @@ def make_rankings(
         bytes_down=[100] * count,
         seconds=[0.002] * count,
         cloud_seconds=[0.001] * count,
+        exchanges=[1] * count,
         learning_seconds=[0.003] * count,
     )
 

@@ -18,12 +18,13 @@ PLAIN = Link("plain", (Point(0.0, up_rate=1e6, down_rate=8e6, rtt_s=0.1),))
 NO_FRAMING = Framing(0, 0)
 
 
-def exchanges(count: int, **columns: Float64Array | list[float]) -> Exchanges:
+def exchanges(count: int, /, **columns: Float64Array | list[float]) -> Exchanges:
     given = {"at": np.zeros(count), "bytes_up": [100] * count, "bytes_down": [4000] * count}
-    full = {"compute_s": np.full(count, 0.002), **given, **columns}
+    full = {"count": [1] * count, "compute_s": np.full(count, 0.002), **given, **columns}
     return Exchanges(
         np.asarray(full.get("entry", np.arange(count)), np.int64),
         np.asarray(full["at"], np.float64),
+        np.asarray(full["count"], np.int64),
         np.asarray(full["bytes_up"], np.int64),
         np.asarray(full["bytes_down"], np.int64),
         np.asarray(full["compute_s"], np.float64),
@@ -31,7 +32,8 @@ def exchanges(count: int, **columns: Float64Array | list[float]) -> Exchanges:
 
 
 def test_an_exchange_costs_compute_round_trip_and_both_messages() -> None:
-    asked = exchanges(2, bytes_up=[1000, 0], bytes_down=[100_000, 0], compute_s=[0.5, 0.25])
+    sizes = {"bytes_up": [1000, 0], "bytes_down": [100_000, 0]}
+    asked = exchanges(2, count=[1, 0], **sizes, compute_s=[0.5, 0.25])
 
     seconds = modelled_seconds(PLAIN, asked, seed=0, framing=NO_FRAMING)
 
@@ -40,7 +42,7 @@ def test_an_exchange_costs_compute_round_trip_and_both_messages() -> None:
 
 
 def test_framing_travels_with_the_payload_of_those_who_ask() -> None:
-    asked = exchanges(2, bytes_up=[1000, 0], bytes_down=[1000, 0])
+    asked = exchanges(2, count=[1, 0], bytes_up=[1000, 0], bytes_down=[1000, 0])
 
     bare, framed = (
         modelled_seconds(PLAIN, asked, seed=0, framing=framing)
@@ -67,6 +69,17 @@ def test_jitter_makes_a_round_trip_late_by_at_most_so_much() -> None:
     assert late.min() >= 0
     assert late.max() <= 0.05
     assert late.mean() == pytest.approx(0.025, rel=0.02)
+
+
+def test_a_second_exchange_waits_for_another_round_trip() -> None:
+    shaky = Link("shaky", PLAIN.points, jitter_s=0.05)
+    one, two = exchanges(100), exchanges(100, count=[2] * 100)
+
+    more = modelled_seconds(shaky, two, 0) - modelled_seconds(shaky, one, 0)
+
+    late = modelled_seconds(shaky, one, 0) - modelled_seconds(PLAIN, one, 0)
+    framing_s = 40 * 8 / 1e6 + 40 * 8 / 8e6
+    np.testing.assert_allclose(more, 0.1 + late + framing_s, rtol=1e-9)
 
 
 def test_losses_stall_each_way_at_their_rate() -> None:
@@ -111,6 +124,7 @@ def rankings(queue_seconds: list[float | None]) -> pl.DataFrame:
             "at": [0.0, 1.0, 2.0],
             "bytes_up": pl.Series([100, 100, 0], dtype=pl.UInt32),
             "bytes_down": pl.Series([4000, 4000, 0], dtype=pl.UInt32),
+            "exchanges": pl.Series([1, 1, 0], dtype=pl.UInt8),
             "seconds": [0.010, 0.010, 0.002],
             "cloud_seconds": [0.008, 0.008, 0.0],
             "queue_seconds": queue_seconds,

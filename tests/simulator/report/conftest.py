@@ -91,6 +91,7 @@ def make_rankings(made: Made, count: int, seed: int, *, modelled: bool) -> pl.Da
             "ask": asked.astype(np.uint32),
             "bytes_up": np.where(asked, 48, 0).astype(np.uint32),
             "bytes_down": np.where(asked, made.cost, 0).astype(np.uint32),
+            "exchanges": asked.astype(np.uint8),
             "seconds": seconds.astype(np.float32),
             "cloud_seconds": cloud.astype(np.float32),
             "learning_seconds": np.where(made.learns, rng.exponential(0.001, count), 0),
