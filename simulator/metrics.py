@@ -44,7 +44,7 @@ class RunCounts:
         self.seconds = Distribution(SECONDS)
         self._processes = 0
         self._rounds: Counter[int] = Counter()
-        self._payload: dict[tuple[int, str], tuple[int, int]] = {}
+        self._payload: dict[tuple[int, int, str], tuple[int, int]] = {}
 
     @property
     def rounds(self) -> int:
@@ -56,7 +56,7 @@ class RunCounts:
     def payload(self) -> Counter[tuple[str, str]]:
         """Bytes by purpose and direction, as processes told at the ends of rounds."""
         sums: Counter[tuple[str, str]] = Counter()
-        for (_, purpose), (up, down) in list(self._payload.items()):
+        for (*_, purpose), (up, down) in list(self._payload.items()):
             sums[purpose, "up"] += up
             sums[purpose, "down"] += down
         return sums
@@ -69,12 +69,16 @@ class RunCounts:
             source, decision = divmod(int(code), _CODES)
             self.recommendations[SOURCES[source], DECISIONS[decision]] += int(count)
 
-    def round_done(self, share: Share, done: RoundDone) -> None:
-        """Take in that a process has ended a round, and what it spent until then."""
+    def round_done(self, share: Share, pid: int, done: RoundDone) -> None:
+        """Take in that a process has ended a round, and what it spent until then.
+
+        One that takes a killed one's place has another ``pid``, and counts from 0.
+        """
         self._processes = share.count
         self._rounds[share.index] += 1
         for spent in done.purposes:
-            self._payload[share.index, spent.purpose] = spent.bytes_up, spent.bytes_down
+            spends = share.index, pid, spent.purpose
+            self._payload[spends] = spent.bytes_up, spent.bytes_down
 
 
 class ReplayMetrics(Collector):

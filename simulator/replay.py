@@ -33,7 +33,7 @@ _AHEAD: Final = 2
 Retrain = Callable[[], Awaitable[Bundle]]
 """Trains on what was uploaded so far, and gives what was released then."""
 OnReport = Callable[[Tally, Int64Array, tuple[int, int]], None]
-OnRound = Callable[[Share, RoundDone], None]
+OnRound = Callable[[Share, int, RoundDone], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class Replay:
 
     Attributes:
         releases: what devices ran so far, and from when on.
-        on_round: told when a process, by its share of the users, has ended a round.
+        on_round: told when a process, by its share of the users and its id, has ended a round.
     """
 
     def __init__(
@@ -177,7 +177,7 @@ class Replay:
                         spent for (own, _), spent in self._traffic.items() if own == share.index
                     )
                     self._payload.setdefault(part.stop, []).append(_sums(lives))
-                self.on_round(share, report)
+                self.on_round(share, link.pid, report)
             else:
                 about = self.tally.enter(part.start, report)
                 self._on_report(self.tally, about, self.traffic)

@@ -87,10 +87,24 @@ def test_a_round_is_over_when_every_process_has_ended_it(
     seen = []
 
     for index, done in [(0, 1), (0, 2), (1, 1), (1, 2)]:
-        counts.round_done(Share(index, 2), FakeDevices(7, "")._round_done(done))
+        counts.round_done(Share(index, 2), 7, FakeDevices(7, "")._round_done(done))
         seen.append(registry.get_sample_value("concerto_replay_rounds_total", RUN))
 
     assert seen == [0, 0, 1, 2]
+
+
+def test_what_a_killed_process_spent_stays_counted(
+    metrics: ReplayMetrics, registry: CollectorRegistry
+) -> None:
+    counts, process = begin(metrics), FakeDevices(7, "")
+    sent = {**RUN, "purpose": "refresh", "direction": "up"}
+    seen = []
+
+    for pid, done in [(7, 1), (7, 2), (8, 1)]:
+        counts.round_done(Share(0, 1), pid, process._round_done(done))
+        seen.append(registry.get_sample_value("concerto_replay_payload_bytes_total", sent))
+
+    assert seen == [1, 2, 3]
 
 
 def test_the_newest_run_is_the_one_that_plays(
