@@ -90,8 +90,12 @@ class Watched:
     logs: Path
 
     def series(self, query: str) -> list[dict[str, Any]]:
-        """What a query gives at each second of the time, as the dashboard would draw it."""
-        span = {"start": self.start, "end": self.end, "step": 1}
+        """What a query gives over the time.
+
+        In steps shorter than the pause between scrapes: on a busy machine one may find the cloud
+        and the next one not, and what the first one brought is only there until then.
+        """
+        span = {"start": self.start, "end": self.end, "step": 0.1}
         asked = urllib.parse.urlencode({"query": query, **span})
         answer = json.load(urllib.request.urlopen(f"{self.url}/api/v1/query_range?{asked}"))
         assert answer["status"] == "success"
