@@ -3,6 +3,7 @@
 import ctypes
 import gc
 import os
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -37,8 +38,8 @@ def schedule_as_batch() -> None:
     each waking costs some milliseconds, so it is not for a cloud that serves users.
 
     A process that was given a policy of its own keeps it, and so do all where the kernel, or a
-    container's, allows none.
+    container's, allows none. Nothing happens on other systems than Linux.
     """
-    if os.sched_getscheduler(0) == os.SCHED_OTHER:
+    if sys.platform == "linux" and os.sched_getscheduler(0) == os.SCHED_OTHER:
         with suppress(OSError):
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))

@@ -65,3 +65,12 @@ def test_a_kernel_that_allows_no_policy_leaves_the_process_as_it_was(
     monkeypatch.setattr(os, "sched_setscheduler", refuse)
 
     schedule_as_batch()
+
+
+def test_a_system_without_policies_leaves_the_process_as_it_was(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.delattr(os, "sched_getscheduler")
+
+    schedule_as_batch()
